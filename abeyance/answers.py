@@ -1,0 +1,156 @@
+"""What people type into signals and updates, read strictly.
+
+The Temporal UI sends no payload for an empty field, the CLI any JSON there is, and programs send Strands' own
+blocks. Everything that can be understood in one way only is understood; everything else is refused with words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+Target = int | str | None
+"""An approval as a person names it: its number, its id or name, or `None` for the only open one."""
+
+_ADDRESS_KEYS = {"approval", "by", "comment", "key"}
+
+
+class UnreadableError(ValueError):
+    """A payload of a shape that nobody knows. The message says what would be understood."""
+
+
+@dataclass(frozen=True)
+class Answer:
+    """One answer, as it was typed, before anybody has looked at what is open.
+
+    `key` is set by programs that may send the same answer twice, so that it is applied once.
+    """
+
+    target: Target
+    response: Any
+    by: str | None = None
+    comment: str | None = None
+    key: str | None = None
+
+
+def read_verdict(verb: str, response: str, args: Sequence[Any]) -> list[Answer]:
+    """Read the payload of the signals `approve` and `deny`.
+
+    Args:
+        verb: the signal's name, for the words of a refusal.
+        response: what the signal answers to the agent, "y" or "n".
+        args: the payloads that arrived: none, or one JSON value (a target, an addressed object, a list of these).
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
+    value = _only(verb, args)
+    items = value if isinstance(value, list) else [value]
+    if not items:
+        raise UnreadableError(f"An empty list names no approval. Send {verb} with no input, or with a number.")
+    answers = []
+    for item in items:
+        if isinstance(item, dict):
+            _refuse_unknown_keys(verb, item, _ADDRESS_KEYS)
+            answers.append(_addressed(item, response))
+        else:
+            answers.append(Answer(_target(item), response))
+    return answers
+
+
+def read_response(args: Sequence[Any]) -> list[Answer]:
+    """Read the payload of the signal `respond` and of the update `decide`.
+
+    Args:
+        args: the payloads that arrived: one JSON value, which is `{"approval": ..., "response": ...}`, a list of
+            these, Strands' `{"interruptResponse": {"interruptId": ..., "response": ...}}` or a list of these, or,
+            where one approval is open, any other value but null: the bare response.
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
+    value = _only("respond", args)
+    if value is None:
+        raise UnreadableError('There is no response. Send e.g. {"approval": 1, "response": "y"}; null is no answer.')
+    if isinstance(value, list):
+        if value and all(_is_addressed(item) for item in value):
+            return [_read_addressed(item) for item in value]
+        if not value or any(_is_addressed(item) for item in value):
+            raise UnreadableError(
+                'A list must hold answers only, each like {"approval": 1, "response": "y"}. '
+                'To answer with a list, send {"approval": 1, "response": [...]}.'
+            )
+    if _is_addressed(value):
+        return [_read_addressed(value)]
+    return [Answer(None, value)]
+
+
+def read_note(args: Sequence[Any]) -> tuple[str | None, str | None]:
+    """Read who sent `retry` or `abort`, and with what comment, from a payload that may hold anything.
+
+    Returns:
+        The values of "by" and "comment", each `None` where the payload does not tell.
+    """
+    value = args[0] if len(args) == 1 and isinstance(args[0], dict) else {}
+    return _text(value, "by", strict=False), _text(value, "comment", strict=False)
+
+
+def _is_addressed(value: Any) -> bool:
+    return isinstance(value, dict) and bool({"approval", "response", "interruptResponse"} & set(value))
+
+
+def _read_addressed(value: dict[str, Any]) -> Answer:
+    if "interruptResponse" in value:
+        block = value["interruptResponse"]
+        if set(value) != {"interruptResponse"} or not isinstance(block, dict):
+            raise UnreadableError('Strands\' form is {"interruptResponse": {"interruptId": "...", "response": ...}}.')
+        _refuse_unknown_keys("interruptResponse", block, {"interruptId", "response"})
+        if not isinstance(block.get("interruptId"), str) or block.get("response") is None:
+            raise UnreadableError("interruptResponse needs an interruptId and a response that is not null.")
+        return Answer(block["interruptId"], block["response"])
+    _refuse_unknown_keys("respond", value, _ADDRESS_KEYS | {"response"})
+    if value.get("response") is None:
+        raise UnreadableError('There is no "response" in it, or it is null, which is no answer.')
+    return _addressed(value, value["response"])
+
+
+def _addressed(value: dict[str, Any], response: Any) -> Answer:
+    return Answer(
+        _target(value.get("approval")), response, _text(value, "by"), _text(value, "comment"), _text(value, "key")
+    )
+
+
+def _only(verb: str, args: Sequence[Any]) -> Any:
+    if len(args) > 1:
+        raise UnreadableError(f"{verb} takes one JSON value or none, and {len(args)} arrived.")
+    return args[0] if args else None
+
+
+def _target(value: Any) -> Target:
+    if value is None:
+        return None
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and value.strip():
+        digits = value.strip().removeprefix("#")
+        return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else value.strip()
+    raise UnreadableError("An approval is named by its number, its id or its name.")
+
+
+def _text(value: dict[str, Any], name: str, *, strict: bool = True) -> str | None:
+    text = value.get(name)
+    if text is None or (isinstance(text, str) and not text.strip()):
+        return None
+    if not isinstance(text, str):
+        if strict:
+            raise UnreadableError(f'"{name}" must be a text.')
+        return None
+    return text if len(text) <= 2_000 else f"{text[:2_000]}…"
+
+
+def _refuse_unknown_keys(verb: str, value: dict[str, Any], known: set[str]) -> None:
+    if unknown := sorted(set(value) - known):
+        raise UnreadableError(
+            f"{verb} does not know the field {unknown[0][:40]!r}. Known: {', '.join(sorted(known - {'key'}))}."
+        )

@@ -1,0 +1,236 @@
+"""The data that crosses a boundary: between client, workflow and activity. Each shape is defined here, once.
+
+Everything here is plain JSON behind dataclasses, so that a payload can be read in the Temporal UI and written
+by hand. Times are ISO 8601 strings in UTC.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
+
+from abeyance.errors import RequestError
+
+WORKFLOW_TYPE = "AgentRun"
+TURN_ACTIVITY = "run_turn"
+APPROVALS_MEMO = "approvals"
+PROBLEM_MEMO = "problem"
+
+JsonObject = dict[str, Any]
+
+
+@dataclass
+class Usage:
+    """What model calls have cost: the number of `model_calls`, and tokens as the provider counted them."""
+
+    model_calls: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    total_tokens: int = 0
+
+    def __add__(self, other: Usage) -> Usage:
+        return Usage(*(getattr(self, f.name) + getattr(other, f.name) for f in fields(self)))
+
+
+@dataclass
+class Limits:
+    """Budgets of a whole run; `None` is no limit. `turns` counts model calls, the others count tokens."""
+
+    turns: int | None = None
+    total_tokens: int | None = None
+    output_tokens: int | None = None
+
+
+@dataclass
+class RunRequest:
+    """The one argument of the workflow `AgentRun`: which agent is to do what.
+
+    `session` names what is remembered between runs, `options` is handed to the agent's factory as it is.
+    """
+
+    agent: str
+    prompt: str
+    session: str | None = None
+    options: JsonObject = field(default_factory=dict)
+    limits: Limits = field(default_factory=Limits)
+
+    @classmethod
+    def parse(cls, value: Any) -> RunRequest:
+        """Read a request that a person may have typed.
+
+        Args:
+            value: any JSON value.
+
+        Raises:
+            RequestError: if it is not a JSON object of the shape above; the message names the field.
+        """
+        shape = '{"agent": "...", "prompt": "...", "session"?: "...", "options"?: {...}, "limits"?: {...}}'
+        if not isinstance(value, dict):
+            raise RequestError(f"A run takes one JSON object, {shape}; this is {_describe(value)}.")
+        _refuse_unknown("A run's input", value, cls)
+        for name in ("agent", "prompt"):
+            if not isinstance(value.get(name), str) or not value[name].strip():
+                raise RequestError(
+                    f"A run needs {name!r} to be a text that is not empty, not {_describe(value.get(name))}. "
+                    f"The shape is {shape}."
+                )
+        session, options = value.get("session"), value.get("options")
+        if session is not None and (not isinstance(session, str) or not session.strip()):
+            raise RequestError(f"'session' must be a name or left out, not {_describe(session)}.")
+        if options is not None and not isinstance(options, dict):
+            raise RequestError(f"'options' must be a JSON object or left out, not {_describe(options)}.")
+        return cls(value["agent"], value["prompt"], session, options or {}, _parse_limits(value.get("limits")))
+
+    def to_json(self) -> JsonObject:
+        """The same as a JSON object, as the workflow takes it."""
+        return asdict(self)
+
+
+@dataclass
+class Question:
+    """An interrupt as the turn reports it, with the tool call it belongs to, if it belongs to one.
+
+    `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal.
+    """
+
+    id: str
+    name: str
+    reason: Any = None
+    tool: str | None = None
+    tool_use_id: str | None = None
+    input: Any = None
+    digest: str | None = None
+
+
+@dataclass
+class Response:
+    """What a person answered to the interrupt `id`, on its way into the next turn."""
+
+    id: str
+    response: Any
+    tool_use_id: str | None = None
+
+
+@dataclass
+class TurnInput:
+    """All that a worker needs to run one turn, whichever worker it is.
+
+    Exactly one of `prompt` and `responses` is given. `snapshot` is what the last turn left: a Strands snapshot
+    of the preset "session" as JSON, bytes encoded as `strands.types.session` does.
+    """
+
+    run_id: str
+    agent: str
+    number: int
+    session: str | None = None
+    options: JsonObject = field(default_factory=dict)
+    prompt: str | None = None
+    responses: list[Response] | None = None
+    snapshot: JsonObject | None = None
+
+
+@dataclass
+class TurnResult:
+    """What a turn came to: a final `message` (text), or `questions` that wait for people."""
+
+    stop_reason: str
+    message: str
+    snapshot: JsonObject
+    questions: list[Question] = field(default_factory=list)
+    usage: Usage = field(default_factory=Usage)
+
+
+@dataclass
+class Approval:
+    """A question that waits for a person. `number` is short enough to type and never used again in its run.
+
+    `error` is set when an earlier answer to it made the agent fail.
+    """
+
+    number: int
+    id: str
+    name: str
+    reason: Any
+    tool: str | None
+    input: Any
+    asked_at: str
+    tool_use_id: str | None = None
+    digest: str | None = None
+    error: str | None = None
+
+
+@dataclass
+class Decision:
+    """What a person answered, or tried to: with `refused` set, why it was not applied and changed nothing.
+
+    `approval` is the approval's number, `via` is the door it came through ("signal approve", "update decide").
+    """
+
+    response: Any
+    at: str
+    via: str
+    approval: int | None = None
+    id: str | None = None
+    name: str | None = None
+    by: str | None = None
+    comment: str | None = None
+    key: str | None = None
+    refused: str | None = None
+
+
+@dataclass
+class RunStatus:
+    """The answer of the query `status`.
+
+    `state` is "running", "waiting", "parked", "completed", "failed" or "cancelled"; `problem` says why a run is
+    parked; `refused` are the latest refused decisions, `refused_count` how many there were in all.
+    """
+
+    state: str
+    agent: str
+    turn: int
+    approvals: list[Approval]
+    decisions: list[Decision]
+    refused: list[Decision]
+    refused_count: int
+    usage: Usage
+    session: str | None = None
+    problem: str | None = None
+    message: str | None = None
+    stop_reason: str | None = None
+
+
+@dataclass
+class RunResult:
+    """The workflow's result. `decisions` is everything that was decided, in order, refused ones included."""
+
+    stop_reason: str
+    message: str
+    decisions: list[Decision]
+    usage: Usage
+    turns: int
+
+
+def _parse_limits(value: Any) -> Limits:
+    if value is None:
+        return Limits()
+    if not isinstance(value, dict):
+        raise RequestError(f"'limits' must be a JSON object or left out, not {_describe(value)}.")
+    _refuse_unknown("'limits'", value, Limits)
+    for name, limit in value.items():
+        if limit is not None and (isinstance(limit, bool) or not isinstance(limit, int) or limit <= 0):
+            raise RequestError(f"The limit {name!r} must be a whole number above 0, not {_describe(limit)}.")
+    return Limits(**value)
+
+
+def _refuse_unknown(what: str, value: JsonObject, shape: type[RunRequest] | type[Limits]) -> None:
+    known = [f.name for f in fields(shape)]
+    if unknown := sorted(set(value) - set(known)):
+        raise RequestError(f"{what} has no field {unknown[0]!r}. Known: {', '.join(known)}.")
+
+
+def _describe(value: Any) -> str:
+    if value is None:
+        return "nothing"
+    text = repr(value)
+    return text if len(text) <= 60 else f"{text[:57]}..."

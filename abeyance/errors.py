@@ -1,0 +1,50 @@
+"""The errors that people see, each with what to do about it.
+
+    AbeyanceError
+    ├── ConfigurationError   a setting, a registration or a factory is wrong
+    │   └── UnknownAgentError
+    ├── RequestError         a run was asked for in a way that cannot be started
+    ├── NotFoundError        there is no such run or approval
+    ├── RefusedError         the run stands, what was asked of it does not
+    └── RunFailedError       the run ended without a result
+"""
+
+from __future__ import annotations
+
+
+class AbeyanceError(Exception):
+    """Anything that a person has to mend. The message says what was wrong and how to mend it."""
+
+    exit_code = 1
+
+
+class ConfigurationError(AbeyanceError):
+    """A setting, an agent's registration or its factory is wrong."""
+
+
+class UnknownAgentError(ConfigurationError):
+    """No agent is registered under the name that a run asked for."""
+
+
+class RequestError(AbeyanceError, ValueError):
+    """A run was asked for in a way that cannot be started."""
+
+    exit_code = 2
+
+
+class NotFoundError(AbeyanceError):
+    """There is no such run, or it holds no such approval."""
+
+    exit_code = 3
+
+
+class RefusedError(AbeyanceError):
+    """What was asked of a run was refused; nothing has changed."""
+
+    exit_code = 4
+
+
+class RunFailedError(AbeyanceError):
+    """The run ended without a result: it failed, was aborted, cancelled or terminated."""
+
+    exit_code = 5

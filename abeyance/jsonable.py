@@ -1,0 +1,54 @@
+"""JSON for whatever an agent holds.
+
+Strands snapshots and interrupt reasons are JSON only by convention. What is not (a datetime, a Decimal, a set,
+a pydantic object, an exception) must neither fail a turn nor disappear.
+"""
+
+from __future__ import annotations
+
+import base64
+import dataclasses
+import datetime
+import decimal
+import enum
+import math
+import pathlib
+import uuid
+from collections.abc import Mapping
+from typing import Any
+
+
+def jsonable(value: Any) -> Any:
+    """The nearest JSON value to `value`; JSON values come back equal.
+
+    Bytes become the object that `strands.types.session.decode_bytes_values` turns back into bytes; times become
+    ISO 8601 texts, decimals and UUIDs texts, sets sorted lists, pydantic models and dataclasses objects, and
+    anything else its `repr`.
+    """
+    if value is None or isinstance(value, (bool, str)):
+        return value
+    if isinstance(value, enum.Enum):
+        return jsonable(value.value)
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, float):
+        return float(value) if math.isfinite(value) else repr(value)
+    if isinstance(value, (bytes, bytearray, memoryview)):
+        return {"__bytes_encoded__": True, "data": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, Mapping):
+        return {key if isinstance(key, str) else str(key): jsonable(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [jsonable(item) for item in value]
+    if isinstance(value, (set, frozenset)):
+        return sorted((jsonable(item) for item in value), key=repr)
+    if isinstance(value, (datetime.datetime, datetime.date, datetime.time)):
+        return value.isoformat()
+    if isinstance(value, (decimal.Decimal, uuid.UUID, pathlib.PurePath, datetime.timedelta)):
+        return str(value)
+    if isinstance(value, BaseException):
+        return f"{type(value).__name__}: {value}"
+    if callable(dump := getattr(type(value), "model_dump", None)):
+        return jsonable(dump(value))
+    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+        return {f.name: jsonable(getattr(value, f.name)) for f in dataclasses.fields(value)}
+    return repr(value)

@@ -1,0 +1,210 @@
+"""The ledger of a run: what was asked, what was answered, what was refused and why. Pure Python, no clock.
+
+A decision applies to exactly one open approval or to nothing. A refusal changes nothing and is kept where
+people see it. The ledger is part of the workflow's state, so it is deterministic and plain data.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from abeyance.answers import Answer
+from abeyance.contracts import Approval, Decision, Question, Response
+
+KEPT_REFUSALS = 100
+SHOWN_CHARACTERS = 500
+
+
+@dataclass
+class Ledger:
+    """Approvals and decisions of one run.
+
+    Attributes:
+        asked: approvals that wait for an answer or whose answer waits for its turn, by number.
+        delivered: approvals whose answers the running turn was given.
+        waiting: answers that the next turn will be given, by the number of their approval.
+        decisions: everything that was decided, and the latest refusals, in order.
+        refused_count: how many answers were refused in all.
+    """
+
+    asked: dict[int, Approval] = field(default_factory=dict)
+    decisions: list[Decision] = field(default_factory=list)
+    refused_count: int = 0
+    last_number: int = 0
+    waiting: dict[int, Response] = field(default_factory=dict)
+    delivered: list[Approval] = field(default_factory=list)
+
+    @property
+    def open(self) -> list[Approval]:
+        """The approvals that nobody has answered, by number."""
+        return [approval for number, approval in sorted(self.asked.items()) if number not in self.waiting]
+
+    @property
+    def has_answers(self) -> bool:
+        """Whether a decision waits for its turn."""
+        return bool(self.waiting)
+
+    def ask(self, questions: Iterable[Question], at: str) -> None:
+        """Take in what a turn asked: a question that is still open keeps its number, one that is gone is closed.
+
+        Args:
+            questions: all that the turn ended with.
+            at: the time, ISO 8601.
+        """
+        known = {approval.id: approval for approval in self.asked.values()}
+        asked: dict[int, Approval] = {}
+        for question in questions:
+            approval = known.get(question.id)
+            if approval is None:
+                self.last_number += 1
+                approval = Approval(
+                    number=self.last_number,
+                    id=question.id,
+                    name=question.name,
+                    reason=question.reason,
+                    tool=question.tool,
+                    input=question.input,
+                    asked_at=at,
+                    tool_use_id=question.tool_use_id,
+                    digest=question.digest,
+                )
+            asked[approval.number] = approval
+        self.asked = asked
+        self.delivered = []
+        self.waiting = {number: response for number, response in self.waiting.items() if number in asked}
+
+    def decide(self, answer: Answer, at: str, via: str) -> Decision:
+        """Apply one answer to the approval it names, or refuse it.
+
+        Args:
+            answer: what was typed.
+            at: the time, ISO 8601.
+            via: the door it came through.
+
+        Returns:
+            The decision as it was recorded; `refused` says why it was not applied. An answer whose key was seen
+            before gives back what was recorded then.
+        """
+        if answer.key and (before := self._by_key(answer.key)):
+            return before
+        approval, problem = self._find(answer)
+        if approval is None:
+            return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
+        decision = Decision(
+            response=answer.response,
+            at=at,
+            via=via,
+            approval=approval.number,
+            id=approval.id,
+            name=approval.name,
+            by=answer.by,
+            comment=answer.comment,
+            key=answer.key,
+        )
+        self.decisions.append(decision)
+        self.waiting[approval.number] = Response(approval.id, answer.response, approval.tool_use_id)
+        return decision
+
+    def objection(self, answer: Answer) -> str | None:
+        """Why `answer` would be refused now, or `None`. Changes nothing."""
+        if answer.key and (before := self._by_key(answer.key)):
+            return before.refused
+        approval, problem = self._find(answer)
+        return None if approval else problem
+
+    def refuse(
+        self,
+        response: Any,
+        reason: str,
+        at: str,
+        via: str,
+        *,
+        by: str | None = None,
+        comment: str | None = None,
+        key: str | None = None,
+    ) -> Decision:
+        """Record an answer that was not applied, with a response cut to what a person can read."""
+        self.refused_count += 1
+        refusal = Decision(_shown(response), at, via, by=by, comment=comment, key=key, refused=reason)
+        self.decisions.append(refusal)
+        refusals = [decision for decision in self.decisions if decision.refused]
+        if len(refusals) > KEPT_REFUSALS:
+            self.decisions.remove(refusals[0])
+        return refusal
+
+    def take_answers(self) -> list[Response]:
+        """Hand out the answers that wait, for the turn that feeds them to the agent, and close their approvals."""
+        answers = [self.waiting[number] for number in sorted(self.waiting)]
+        self.delivered = [self.asked[number] for number in sorted(self.waiting)]
+        self.asked = {number: approval for number, approval in self.asked.items() if number not in self.waiting}
+        self.waiting = {}
+        return answers
+
+    def reopen(self, error: str) -> None:
+        """Ask what the running turn was answered once more, since those answers made the agent fail with `error`."""
+        for approval in self.delivered:
+            self.asked[approval.number] = replace(approval, error=error)
+        self.delivered = []
+
+    def restore(self) -> None:
+        """Give the answers of a turn that failed to the next one: they stand, people need not repeat them."""
+        for approval in self.delivered:
+            self.asked[approval.number] = approval
+            decision = self._decided(approval.number)
+            assert decision, f"approval {approval.number} was delivered without a decision"
+            self.waiting[approval.number] = Response(approval.id, decision.response, approval.tool_use_id)
+        self.delivered = []
+
+    def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> None:
+        """Note what a person decided about the run itself."""
+        self.decisions.append(Decision(response, at, via, by=by, comment=comment))
+
+    def _by_key(self, key: str) -> Decision | None:
+        return next((decision for decision in self.decisions if decision.key == key), None)
+
+    def _find(self, answer: Answer) -> tuple[Approval | None, str]:
+        if answer.response is None:
+            return None, "null is no answer."
+        target, candidates = answer.target, self.open
+        if target is None:
+            if len(candidates) == 1:
+                return candidates[0], ""
+            if not candidates:
+                return None, f"Nothing is open to be answered.{self._latest()}"
+            return None, f"{len(candidates)} approvals are open, say which: {_listed(candidates)}."
+        named = [a for a in candidates if target in (a.number, a.id)] or [a for a in candidates if a.name == target]
+        if len(named) == 1:
+            return named[0], ""
+        if named:
+            return None, f"{len(named)} open approvals are named {target!r}, say the number: {_listed(named)}."
+        if before := self._decided(target):
+            who = f" by {before.by}" if before.by else ""
+            return None, f"Approval {before.approval} was already answered {_shown(before.response)!r}{who}, {before.at}."
+        shown = _shown(target)
+        still = f"Open: {_listed(candidates)}." if candidates else "Nothing is open."
+        return None, f"There is no open approval {shown!r}. {still}"
+
+    def _decided(self, target: int | str) -> Decision | None:
+        applied = [decision for decision in reversed(self.decisions) if not decision.refused]
+        return next((d for d in applied if target in (d.approval, d.id, d.name)), None)
+
+    def _latest(self) -> str:
+        latest = next((d for d in reversed(self.decisions) if not d.refused), None)
+        if latest is None:
+            return " No question has been asked yet."
+        who = f" by {latest.by}" if latest.by else ""
+        return f" Approval {latest.approval} was answered {_shown(latest.response)!r}{who}."
+
+
+def _listed(approvals: Iterable[Approval]) -> str:
+    return ", ".join(f"{approval.number} ({_shown(approval.name)})" for approval in approvals)
+
+
+def _shown(value: Any) -> Any:
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
+    if len(text) <= SHOWN_CHARACTERS:
+        return value
+    return f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"

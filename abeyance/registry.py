@@ -1,0 +1,131 @@
+"""Agents and where they come from: `@agent` registers a factory, `load_agents` imports the modules that do so."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from abeyance.errors import ConfigurationError, UnknownAgentError
+
+if TYPE_CHECKING:
+    from strands import Agent
+    from strands.models import Model
+
+
+@dataclass(frozen=True)
+class AgentContext:
+    """What a factory is given for one turn.
+
+    Attributes:
+        model: the configured model, new for this turn.
+        run_id: the run's workflow id.
+        session: the session's name, or `None`.
+        options: the run's own JSON object, `{}` where none was given.
+        workspace: the directory that file tools may touch; it need not exist yet.
+    """
+
+    model: Model
+    run_id: str
+    session: str | None
+    options: Mapping[str, Any]
+    workspace: Path
+
+
+AgentFactory = Callable[[AgentContext], "Agent"]
+F = TypeVar("F", bound=AgentFactory)
+
+
+@dataclass(frozen=True)
+class Registration:
+    """An agent as it was registered: its name, one line about it, and the factory that builds it anew each turn."""
+
+    name: str
+    description: str
+    factory: AgentFactory
+
+    @property
+    def origin(self) -> str:
+        """The module and name of the factory, for error messages."""
+        return f"{self.factory.__module__}.{getattr(self.factory, '__qualname__', repr(self.factory))}"
+
+
+_registrations: dict[str, Registration] = {}
+
+
+def agent(name: str, *, description: str = "") -> Callable[[F], F]:
+    """Register a factory under `name`, the name that runs ask for.
+
+    The factory takes an `AgentContext` and returns a `strands.Agent`. It is called for every turn, on whichever
+    worker takes it, so it must depend on nothing but its context and the worker's surroundings.
+
+    Args:
+        name: letters, digits, "-", "_" and "."; unique among all registered agents.
+        description: one line for `starter.py agents`.
+
+    Raises:
+        ConfigurationError: if the name is taken by another factory, or is no name.
+    """
+    if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
+        raise ConfigurationError(f"{name!r} is no agent name: use letters, digits, '-', '_' and '.'.")
+
+    def register(factory: F) -> F:
+        new = Registration(name, description, factory)
+        old = _registrations.get(name)
+        if old and old.origin != new.origin:
+            raise ConfigurationError(
+                f"The agent name {name!r} is registered twice, by {old.origin} and {new.origin}. Rename one of them."
+            )
+        _registrations[name] = new
+        return factory
+
+    return register
+
+
+def load_agents(modules: Iterable[str]) -> dict[str, Registration]:
+    """Import `modules`, for a package all its public submodules too, and return what is registered.
+
+    Raises:
+        ConfigurationError: if a module cannot be imported, or nothing is registered after all of them were.
+    """
+    for name in modules:
+        module = _import(name)
+        for child in pkgutil.iter_modules(getattr(module, "__path__", [])):
+            if not child.name.startswith("_"):
+                _import(f"{name}.{child.name}")
+    if not _registrations:
+        raise ConfigurationError(
+            f"No agent is registered by {', '.join(modules) or 'nothing'}. "
+            "ABEYANCE_AGENTS names the modules whose @agent factories a worker runs."
+        )
+    return dict(_registrations)
+
+
+def find_agent(registrations: Mapping[str, Registration], name: str) -> Registration:
+    """The registration called `name`.
+
+    Raises:
+        UnknownAgentError: if there is none; the message lists those that are known.
+    """
+    if name not in registrations:
+        raise UnknownAgentError(
+            f"Unknown agent {name!r}. This worker knows: {', '.join(sorted(registrations))}. "
+            "Register it in a module that ABEYANCE_AGENTS names, and restart the worker."
+        )
+    return registrations[name]
+
+
+def _import(name: str) -> ModuleType:
+    try:
+        return importlib.import_module(name)
+    except ConfigurationError:
+        raise
+    except Exception as error:
+        raise ConfigurationError(
+            f"The agents of {name!r} cannot be imported: {type(error).__name__}: {error}. "
+            "ABEYANCE_AGENTS must name modules that Python finds from where the worker starts."
+        ) from error

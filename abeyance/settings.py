@@ -1,0 +1,75 @@
+"""Settings: the environment is read here, and nowhere else."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from abeyance.errors import ConfigurationError
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What the environment says, checked.
+
+    Attributes:
+        task_queue: `ABEYANCE_TASK_QUEUE`, the Temporal task queue that workers poll. Default "abeyance".
+        agents: `ABEYANCE_AGENTS`, modules or packages that register agents, comma-separated. Default "agents".
+        model: `ABEYANCE_MODEL`, "offline" or "<provider>:<model id>". Default "offline".
+        workspace: `ABEYANCE_WORKSPACE`, the directory that the example file tools may touch.
+            Default ".abeyance/workspace".
+        heartbeat_timeout: `ABEYANCE_HEARTBEAT_TIMEOUT`, in seconds: how long a silent worker is believed to
+            live before its turn goes to another one. Default 20.
+        shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
+            for tools that are at work. Default 30.
+    """
+
+    task_queue: str = "abeyance"
+    agents: tuple[str, ...] = ("agents",)
+    model: str = "offline"
+    workspace: Path = Path(".abeyance/workspace")
+    heartbeat_timeout: float = 20.0
+    shutdown_grace: float = 30.0
+
+    @classmethod
+    def from_env(cls, env: Mapping[str, str]) -> Settings:
+        """Read the settings from `env`; an empty value is an unset one.
+
+        Raises:
+            ConfigurationError: if a value cannot be used, or a name that starts with `ABEYANCE_` is unknown.
+        """
+        # ABEYANCE_SESSIONS is taken already, so that an environment can be written once for later versions.
+        known = {
+            "ABEYANCE_TASK_QUEUE",
+            "ABEYANCE_AGENTS",
+            "ABEYANCE_MODEL",
+            "ABEYANCE_WORKSPACE",
+            "ABEYANCE_SESSIONS",
+            "ABEYANCE_HEARTBEAT_TIMEOUT",
+            "ABEYANCE_SHUTDOWN_GRACE",
+        }
+        given = {name: value for name, value in env.items() if name.startswith("ABEYANCE_") and value.strip()}
+        if unknown := sorted(set(given) - known):
+            raise ConfigurationError(f"Unknown setting {unknown[0]}. Known: {', '.join(sorted(known))}.")
+        agents = tuple(name.strip() for name in given.get("ABEYANCE_AGENTS", "agents").split(",") if name.strip())
+        return cls(
+            task_queue=given.get("ABEYANCE_TASK_QUEUE", cls.task_queue),
+            agents=agents,
+            model=given.get("ABEYANCE_MODEL", cls.model),
+            workspace=Path(given.get("ABEYANCE_WORKSPACE", cls.workspace)),
+            heartbeat_timeout=_seconds(given, "ABEYANCE_HEARTBEAT_TIMEOUT", cls.heartbeat_timeout, at_least=1),
+            shutdown_grace=_seconds(given, "ABEYANCE_SHUTDOWN_GRACE", cls.shutdown_grace, at_least=0),
+        )
+
+
+def _seconds(env: Mapping[str, str], name: str, default: float, *, at_least: float) -> float:
+    if name not in env:
+        return default
+    try:
+        value = float(env[name])
+    except ValueError:
+        value = float("nan")
+    if not at_least <= value < float("inf"):
+        raise ConfigurationError(f"{name} must be a number of seconds, at least {at_least:g}, not {env[name]!r}.")
+    return value

@@ -1,0 +1,59 @@
+"""From Strands' interrupts to questions that a person can answer."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import rfc8785
+from strands.interrupt import Interrupt
+from strands.types.content import Message
+from strands.types.tools import ToolUse
+
+from abeyance.contracts import Question
+from abeyance.jsonable import jsonable
+
+
+def as_questions(interrupts: Sequence[Interrupt], message: Message) -> list[Question]:
+    """The questions that a turn ended with.
+
+    Args:
+        interrupts: what the agent's result carries.
+        message: the assistant message whose tool calls were interrupted.
+
+    Returns:
+        One question per interrupt, in the same order, with tool, input and digest where the interrupt's id says
+        that it belongs to a call of `message`.
+    """
+    uses = [block["toolUse"] for block in message["content"] if "toolUse" in block]
+    return [_as_question(interrupt, _tool_use(interrupt.id, uses)) for interrupt in interrupts]
+
+
+def digest(tool: str, arguments: Any) -> str:
+    """The SHA-256, in hexadecimal, of a call's canonical JSON (RFC 8785)."""
+    call = {"tool": tool, "input": jsonable(arguments)}
+    try:
+        canonical = rfc8785.dumps(call)
+    except rfc8785.CanonicalizationError:
+        # Integers beyond 2^53 have no canonical form in RFC 8785.
+        canonical = json.dumps(call, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+    return hashlib.sha256(canonical).hexdigest()
+
+
+def _as_question(interrupt: Interrupt, use: ToolUse | None) -> Question:
+    question = Question(interrupt.id, interrupt.name, jsonable(interrupt.reason))
+    if use:
+        question.tool, question.tool_use_id = use["name"], use["toolUseId"]
+        question.input, question.digest = jsonable(use["input"]), digest(use["name"], use["input"])
+    return question
+
+
+def _tool_use(interrupt_id: str, uses: Sequence[ToolUse]) -> ToolUse | None:
+    """The call that an id such as "v1:before_tool_call:<toolUseId>:<uuid>" belongs to."""
+    version, _, rest = interrupt_id.partition(":")
+    owner = rest.partition(":")[2]
+    if version != "v1":
+        return None
+    return next((use for use in uses if owner.startswith(f"{use['toolUseId']}:")), None)

@@ -1,0 +1,105 @@
+"""The worker: connects to Temporal, loads the agents, and runs workflows and turns until it is asked to stop.
+
+Start it with `python worker.py`. SIGTERM or SIGINT ends it in order: it takes no new work, gives turns
+`ABEYANCE_SHUTDOWN_GRACE` seconds, and leaves with status 0. A second signal ends it at once.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import Client
+from temporalio.worker import Worker
+from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+
+from abeyance import tuning
+from abeyance.connection import connect
+from abeyance.errors import AbeyanceError
+from abeyance.registry import Registration, load_agents
+from abeyance.settings import Settings
+from activities.invocation import AgentBuilder
+from activities.turn import MAX_TURNS, Turns
+from workflows.agent_run import AgentRun
+
+log = logging.getLogger("abeyance.worker")
+
+
+def build_worker(client: Client, settings: Settings, registrations: Mapping[str, Registration], **more: Any) -> Worker:
+    """Put a worker together; nothing runs until its `run()`.
+
+    Args:
+        client: connected to the server and namespace that the worker serves.
+        settings: the process's settings.
+        registrations: the agents it can run.
+        more: arguments of `temporalio.worker.Worker` that take the place of the ones chosen here.
+    """
+    tuning.configure(settings)
+    turns = Turns(AgentBuilder(settings, registrations))
+    arguments: dict[str, Any] = {
+        "task_queue": settings.task_queue,
+        "workflows": [AgentRun],
+        "activities": [turns.run_turn],
+        "max_concurrent_activities": MAX_TURNS,
+        "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
+        "workflow_runner": SandboxedWorkflowRunner(
+            restrictions=SandboxRestrictions.default.with_passthrough_modules("abeyance", "workflows.details")
+        ),
+    }
+    return Worker(client, **(arguments | more))
+
+
+async def serve(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT, then end it in order.
+
+    Raises:
+        ConfigurationError: if the agents cannot be loaded or no server answers.
+    """
+    registrations = load_agents(settings.agents)
+    client = await connect()
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, _stop_or_leave, stop)
+    async with build_worker(client, settings, registrations):
+        log.info(
+            "worker ready: task queue %s, namespace %s, model %s, agents %s",
+            settings.task_queue,
+            client.namespace,
+            settings.model,
+            ", ".join(sorted(registrations)),
+        )
+        await stop.wait()
+        log.info("worker stopping: turns have %g s to end", settings.shutdown_grace)
+    log.info("worker stopped")
+
+
+def _stop_or_leave(stop: asyncio.Event) -> None:
+    if stop.is_set():
+        os._exit(130)
+    stop.set()
+
+
+def main() -> int:
+    """Run the worker as a program; returns its exit status."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        asyncio.run(serve(Settings.from_env(os.environ)))
+    except AbeyanceError as error:
+        print(f"worker: {error}", file=sys.stderr)
+        return error.exit_code
+    return 0
+
+
+if __name__ == "__main__":
+    status = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # A tool that outlived its grace would hold up an ordinary exit for as long as it runs.
+    os._exit(status)

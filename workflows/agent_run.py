@@ -1,0 +1,229 @@
+"""The workflow `AgentRun`: what happens, in which order. No Strands, no I/O, no clock of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import timedelta
+from typing import Any
+
+from temporalio import workflow
+from temporalio.common import RetryPolicy
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+with workflow.unsafe.imports_passed_through():
+    from abeyance import tuning
+    from abeyance.answers import Answer, UnreadableError, read_note, read_response, read_verdict
+    from abeyance.contracts import (
+        TURN_ACTIVITY,
+        WORKFLOW_TYPE,
+        Decision,
+        RunRequest,
+        RunResult,
+        RunStatus,
+        TurnInput,
+        TurnResult,
+        Usage,
+    )
+    from abeyance.errors import RequestError
+    from abeyance.ledger import Ledger
+    from workflows.details import current_details, memo_of
+
+AGENT_ERROR = "AgentError"
+TURN_TIMEOUT = timedelta(days=7)
+RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1))
+
+
+@workflow.defn(name=WORKFLOW_TYPE)
+class AgentRun:
+    """One run of one agent, from its prompt to its last word, however many people it waits for."""
+
+    @workflow.init
+    def __init__(self, request: Any = None) -> None:
+        self._ledger = Ledger()
+        self._state = "running"
+        self._turn = 0
+        self._usage = Usage()
+        self._problem: str | None = None
+        self._verdict: str | None = None
+        self._last: TurnResult | None = None
+        self._agent = str(request.get("agent")) if isinstance(request, dict) else ""
+        self._session = request.get("session") if isinstance(request, dict) else None
+        self._memo: dict[str, Any] = memo_of(self.status())
+
+    @workflow.run
+    async def run(self, request: Any = None) -> RunResult:
+        """Run the agent turn by turn; between turns, wait for people."""
+        try:
+            wanted = RunRequest.parse(request)
+        except RequestError as error:
+            self._state = "failed"
+            raise ApplicationError(str(error), type="BadRequest", non_retryable=True) from error
+        try:
+            result = await self._converse(wanted)
+        except BaseException as error:
+            self._show("cancelled" if is_cancelled_exception(error) else "failed")
+            raise
+        self._show("completed")
+        return RunResult(result.stop_reason, result.message, self._ledger.decisions, self._usage, self._turn)
+
+    async def _converse(self, wanted: RunRequest) -> TurnResult:
+        result = await self._run_turn(wanted, prompt=wanted.prompt)
+        while result.questions:
+            self._ledger.ask(result.questions, _now())
+            await self._answered()
+            result = await self._run_turn(wanted, snapshot=result.snapshot)
+        return result
+
+    async def _answered(self) -> None:
+        """Wait until at least one open approval has been decided."""
+        if not self._ledger.has_answers:
+            self._show("waiting")
+            await workflow.wait_condition(lambda: self._ledger.has_answers)
+        self._show("running")
+
+    async def _run_turn(
+        self, wanted: RunRequest, *, prompt: str | None = None, snapshot: dict[str, Any] | None = None
+    ) -> TurnResult:
+        self._turn += 1
+        while True:
+            turn = TurnInput(
+                run_id=workflow.info().workflow_id,
+                agent=wanted.agent,
+                number=self._turn,
+                session=wanted.session,
+                options=wanted.options,
+                prompt=prompt,
+                responses=None if prompt is not None else self._ledger.take_answers(),
+                snapshot=snapshot,
+            )
+            try:
+                result = await self._execute(turn)
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                await self._mend(error, answered=prompt is None)
+                continue
+            self._last = result
+            self._usage += result.usage
+            return result
+
+    async def _execute(self, turn: TurnInput) -> TurnResult:
+        return await workflow.execute_activity(
+            TURN_ACTIVITY,
+            turn,
+            result_type=TurnResult,
+            start_to_close_timeout=TURN_TIMEOUT,
+            heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
+            retry_policy=RETRIES,
+            cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
+            summary=f"turn {turn.number} of {turn.agent}",
+        )
+
+    async def _mend(self, error: ActivityError, *, answered: bool) -> None:
+        """After a turn that failed for good: ask again what made it fail, or park the run until a person says."""
+        cause = error.cause
+        reason = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
+        if answered and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
+            self._ledger.reopen(reason)
+            await self._answered()
+            return
+        self._problem, self._verdict = reason, None
+        self._ledger.restore()
+        self._show("parked")
+        await workflow.wait_condition(lambda: self._verdict is not None)
+        if self._verdict == "abort":
+            raise ApplicationError(f"Aborted: {reason}", type="Aborted", non_retryable=True)
+        self._problem = None
+        self._show("running")
+
+    @workflow.signal(description='Answer "y": no input if one approval is open, else its number, id or name')
+    def approve(self, *args: Any) -> None:
+        """Answer "y" to the open approval, or to the one that the input names."""
+        self._receive("signal approve", args, lambda: read_verdict("approve", "y", args))
+
+    @workflow.signal(description='Answer "n": no input if one approval is open, else its number, id or name')
+    def deny(self, *args: Any) -> None:
+        """Answer "n" to the open approval, or to the one that the input names."""
+        self._receive("signal deny", args, lambda: read_verdict("deny", "n", args))
+
+    @workflow.signal(description='Answer anything: {"approval": 1, "response": "t"}, or the bare response')
+    def respond(self, *args: Any) -> None:
+        """Answer with any JSON value but null."""
+        self._receive("signal respond", args, lambda: read_response(args))
+
+    @workflow.signal(description="Try a parked run's turn once more")
+    def retry(self, *args: Any) -> None:
+        """Go on with a parked run."""
+        self._rule("retry", args)
+
+    @workflow.signal(description="End a parked run; it fails with the reason it was parked for")
+    def abort(self, *args: Any) -> None:
+        """Give a parked run up."""
+        self._rule("abort", args)
+
+    @workflow.update(description='Answer and hear what became of it: {"approval": 1, "response": "y"}')
+    def decide(self, *args: Any) -> list[Decision]:
+        """Answer as `respond` does; returns one decision per answer."""
+        return self._receive("update decide", args, lambda: read_response(args))
+
+    @decide.validator
+    def _check_decide(self, *args: Any) -> None:
+        try:
+            objections = [self._ledger.objection(answer) for answer in read_response(args)]
+        except UnreadableError as error:
+            objections = [str(error)]
+        if refused := [objection for objection in objections if objection]:
+            raise ApplicationError(" ".join(refused), type="Refused", non_retryable=True)
+
+    @workflow.query(description="State, open approvals, decisions and refused answers")
+    def status(self, *args: Any) -> RunStatus:
+        """The run as it is now."""
+        return RunStatus(
+            state=self._state,
+            agent=self._agent,
+            turn=self._turn,
+            approvals=self._ledger.open,
+            decisions=[decision for decision in self._ledger.decisions if not decision.refused],
+            refused=[decision for decision in self._ledger.decisions if decision.refused],
+            refused_count=self._ledger.refused_count,
+            usage=self._usage,
+            session=self._session,
+            problem=self._problem,
+            message=self._last.message if self._last else None,
+            stop_reason=self._last.stop_reason if self._last else None,
+        )
+
+    def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
+        """Apply what arrived. Never raises: an exception here would stop the run for ever."""
+        try:
+            answers = read()
+        except UnreadableError as error:
+            by, comment = read_note(args)
+            decided = [self._ledger.refuse(list(args), str(error), _now(), via, by=by, comment=comment)]
+        else:
+            decided = [self._ledger.decide(answer, _now(), via) for answer in answers]
+        self._show(self._state)
+        return decided
+
+    def _rule(self, verdict: str, args: tuple[Any, ...]) -> None:
+        by, comment = read_note(args)
+        if self._state == "parked":
+            self._verdict = verdict
+            self._ledger.record(verdict, _now(), f"signal {verdict}", by=by, comment=comment)
+        else:
+            reason = f"The run is {self._state}, not parked: there is nothing to {verdict}."
+            self._ledger.refuse(verdict, reason, _now(), f"signal {verdict}", by=by, comment=comment)
+
+    def _show(self, state: str) -> None:
+        """Tell the Temporal UI and the visibility store where the run stands."""
+        self._state = state
+        status = self.status()
+        workflow.set_current_details(current_details(status, workflow.info().workflow_id))
+        memo = memo_of(status)
+        if memo != self._memo:
+            self._memo = memo
+            workflow.upsert_memo(memo)
+
+
+def _now() -> str:
+    return workflow.now().isoformat(timespec="seconds")
