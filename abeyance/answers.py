@@ -117,7 +117,11 @@ def _read_addressed(value: dict[str, Any]) -> Answer:
 
 def _addressed(value: dict[str, Any], response: Any) -> Answer:
     return Answer(
-        _target(value.get("approval")), response, _text(value, "by"), _text(value, "comment"), _text(value, "key")
+        _target(value.get("approval")),
+        response,
+        _text(value, "by"),
+        _text(value, "comment"),
+        _text(value, "key"),
     )
 
 

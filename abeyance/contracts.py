@@ -15,6 +15,7 @@ WORKFLOW_TYPE = "AgentRun"
 TURN_ACTIVITY = "run_turn"
 APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
+AGENT_MEMO = "agent"
 
 JsonObject = dict[str, Any]
 

@@ -1,12 +1,13 @@
 """The errors that people see, each with what to do about it.
 
-    AbeyanceError
-    ├── ConfigurationError   a setting, a registration or a factory is wrong
-    │   └── UnknownAgentError
-    ├── RequestError         a run was asked for in a way that cannot be started
-    ├── NotFoundError        there is no such run or approval
-    ├── RefusedError         the run stands, what was asked of it does not
-    └── RunFailedError       the run ended without a result
+AbeyanceError
+├── ConfigurationError   a setting, a registration or a factory is wrong
+│   └── UnknownAgentError
+├── RequestError         a run was asked for in a way that cannot be started
+├── NotFoundError        there is no such run or approval
+├── NoWorkerError        the run stands, but no worker answers for it
+├── RefusedError         the run stands, what was asked of it does not
+└── RunFailedError       the run ended without a result
 """
 
 from __future__ import annotations
@@ -36,6 +37,10 @@ class NotFoundError(AbeyanceError):
     """There is no such run, or it holds no such approval."""
 
     exit_code = 3
+
+
+class NoWorkerError(AbeyanceError):
+    """It takes a worker to answer, and none does. The run is unharmed."""
 
 
 class RefusedError(AbeyanceError):

@@ -179,10 +179,16 @@ class Ledger:
         if len(named) == 1:
             return named[0], ""
         if named:
-            return None, f"{len(named)} open approvals are named {target!r}, say the number: {_listed(named)}."
+            return (
+                None,
+                f"{len(named)} open approvals are named {target!r}, say the number: {_listed(named)}.",
+            )
         if before := self._decided(target):
             who = f" by {before.by}" if before.by else ""
-            return None, f"Approval {before.approval} was already answered {_shown(before.response)!r}{who}, {before.at}."
+            return (
+                None,
+                f"Approval {before.approval} was already answered {_shown(before.response)!r}{who}, {before.at}.",
+            )
         shown = _shown(target)
         still = f"Open: {_listed(candidates)}." if candidates else "Nothing is open."
         return None, f"There is no open approval {shown!r}. {still}"

@@ -50,8 +50,7 @@ class AgentBuilder:
             agent = registration.factory(context)
         except Exception as error:
             raise ConfigurationError(
-                f"The factory of agent {turn.agent!r} ({registration.origin}) failed: "
-                f"{type(error).__name__}: {error}"
+                f"The factory of agent {turn.agent!r} ({registration.origin}) failed: {type(error).__name__}: {error}"
             ) from error
         if not isinstance(agent, Agent):
             raise ConfigurationError(
@@ -119,7 +118,5 @@ def _usage(messages: list[Message]) -> Usage:
     for message in messages:
         if message["role"] == "assistant":
             usage = cast("dict[str, int]", message.get("metadata", {}).get("usage", {}))
-            total += Usage(
-                1, usage.get("inputTokens", 0), usage.get("outputTokens", 0), usage.get("totalTokens", 0)
-            )
+            total += Usage(1, usage.get("inputTokens", 0), usage.get("outputTokens", 0), usage.get("totalTokens", 0))
     return total

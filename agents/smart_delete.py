@@ -24,6 +24,7 @@ def smart_delete(context: AgentContext) -> Agent:
 
         Args:
             paths: Paths relative to the workspace.
+            tool_context: Given by Strands; the model does not see it.
         """
         if len(paths) >= threshold:
             response = tool_context.interrupt(
@@ -38,6 +39,4 @@ def smart_delete(context: AgentContext) -> Agent:
                 return f"Nothing was deleted: a person denied it (answer: {response!r})."
         return delete_from(paths)
 
-    return Agent(
-        model=context.model, tools=[inspect_files(context.workspace), delete], system_prompt=SYSTEM_PROMPT
-    )
+    return Agent(model=context.model, tools=[inspect_files(context.workspace), delete], system_prompt=SYSTEM_PROMPT)

@@ -27,7 +27,10 @@ class AskUntilTrusted(HookProvider):
             return
         response = event.interrupt(
             f"{self._app}-approval",
-            reason={"paths": event.tool_use["input"].get("paths"), "options": {"y": "yes", "n": "no", "t": "trust"}},
+            reason={
+                "paths": event.tool_use["input"].get("paths"),
+                "options": {"y": "yes", "n": "no", "t": "trust"},
+            },
         )
         if isinstance(response, str) and response.strip().lower() == "t":
             event.agent.state.set(f"{self._app}-trust", "t")

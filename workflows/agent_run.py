@@ -108,7 +108,7 @@ class AgentRun:
             return result
 
     async def _execute(self, turn: TurnInput) -> TurnResult:
-        return await workflow.execute_activity(
+        result: TurnResult = await workflow.execute_activity(
             TURN_ACTIVITY,
             turn,
             result_type=TurnResult,
@@ -118,6 +118,7 @@ class AgentRun:
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
             summary=f"turn {turn.number} of {turn.agent}",
         )
+        return result
 
     async def _mend(self, error: ActivityError, *, answered: bool) -> None:
         """After a turn that failed for good: ask again what made it fail, or park the run until a person says."""

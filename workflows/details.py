@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from abeyance.contracts import APPROVALS_MEMO, PROBLEM_MEMO, Approval, Decision, RunStatus
+from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, Approval, Decision, RunStatus
 
 SHOWN_REASON = 1_000
 SHOWN_DECISIONS = 20
@@ -39,6 +39,7 @@ def current_details(status: RunStatus, run: str) -> str:
 def memo_of(status: RunStatus) -> dict[str, Any]:
     """What lists of runs show without asking a worker: open approvals, each cut to a few kB, and why it is parked."""
     return {
+        AGENT_MEMO: status.agent,
         PROBLEM_MEMO: _line(status.problem, MEMO_TEXT) if status.problem else None,
         APPROVALS_MEMO: [
             {

@@ -58,7 +58,9 @@ class LocalModel(Model):
         for block in content:
             if "toolUse" in block:
                 use = block["toolUse"]
-                yield {"contentBlockStart": {"start": {"toolUse": {"name": use["name"], "toolUseId": use["toolUseId"]}}}}
+                yield {
+                    "contentBlockStart": {"start": {"toolUse": {"name": use["name"], "toolUseId": use["toolUseId"]}}}
+                }
                 yield {"contentBlockDelta": {"delta": {"toolUse": {"input": json.dumps(use["input"])}}}}
             else:
                 yield {"contentBlockStart": {"start": {}}}

@@ -99,7 +99,10 @@ def _tool_for(clause: str, specs: Sequence[ToolSpec]) -> ToolSpec | None:
 
 def _arguments(clause: str, spec: ToolSpec) -> dict[str, Any] | None:
     """Arguments for `spec` from the names and numbers in `clause`, or `None` if a required one is missing."""
-    names, numbers = _names(clause, spec), [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)", clause)]
+    names, numbers = (
+        _names(clause, spec),
+        [float(n) for n in re.findall(r"(?<![\w.])\d+(?:\.\d+)?(?![\w.]*\w)", clause)],
+    )
     arguments: dict[str, Any] = {}
     for name, kind in _properties(spec).items():
         if kind == "array" and names:

@@ -1,0 +1,34 @@
+# Everything is installed into .venv, from the lock. PYTHON picks the interpreter (3.11 or later).
+PYTHON ?= python3
+BIN := .venv/bin
+ANSWER ?=
+
+.PHONY: demo up test check lock clean
+
+demo: .venv/installed
+	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
+
+up: .venv/installed
+	@$(BIN)/python starter.py up
+
+test: .venv/installed
+	$(BIN)/python -m pytest -q $(ARGS)
+
+check: .venv/installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+.venv/installed: requirements.lock
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Abeyance needs Python 3.11 or later; set PYTHON=python3.11 or the like.")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
+	@touch $@
+
+# Needs uv. `make lock UPGRADE=--upgrade` takes newer versions.
+lock:
+	uv pip compile -q --universal --python-version 3.11 --extra dev --generate-hashes --no-annotate $(UPGRADE) \
+		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+
+clean:
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

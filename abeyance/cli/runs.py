@@ -1,0 +1,256 @@
+"""Commands that start runs and look at them."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from abeyance.cli._shared import (
+    Json,
+    Run,
+    age,
+    brief,
+    call,
+    fail,
+    say,
+    say_json,
+    settings,
+    starter,
+    table,
+    with_runs,
+)
+
+if TYPE_CHECKING:
+    from abeyance.contracts import Approval, Decision, RunResult, RunStatus
+    from abeyance.runs import Runs
+
+ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands of this module to `app`."""
+    for command in (start, list_, pending, show, watch, result, cancel, agents):
+        app.command(command.__name__.rstrip("_"))(command)
+
+
+def start(
+    agent: Annotated[str, typer.Argument(help="The agent's name; see `agents`.")],
+    prompt: Annotated[str, typer.Argument(help="What it is to do.")],
+    id_: Annotated[str | None, typer.Option("--id", help="The run's id; by default the agent's name and more.")] = None,
+    session: Annotated[str | None, typer.Option(help="The name under which later runs remember this one.")] = None,
+    option: Annotated[
+        list[str] | None, typer.Option(metavar="K=V", help="An option for the agent; V may be JSON.")
+    ] = None,
+    limit: Annotated[
+        list[str] | None, typer.Option(metavar="K=N", help="A budget: turns, total_tokens, output_tokens.")
+    ] = None,
+    wait: Annotated[bool, typer.Option("--wait", help="Follow the run until it ends.")] = False,
+    json_: Json = False,
+) -> None:
+    """Start a run and print its id."""
+    options, limits = _pairs(option, "--option"), _pairs(limit, "--limit")
+
+    async def work(runs: Runs) -> None:
+        from abeyance.contracts import RunRequest
+
+        request = RunRequest.parse(
+            {"agent": agent, "prompt": prompt, "session": session, "options": options, "limits": limits}
+        )
+        run = await runs.start(request, id_)
+        if json_ and not wait:
+            say_json({"run": run})
+        elif not json_:
+            say(f"Started {run}. Look at it with: {starter()} show {run}")
+        if wait:
+            await follow(runs, run, as_json=json_)
+
+    with_runs(work)
+
+
+def list_(
+    open_: Annotated[bool, typer.Option("--open", help="Only runs that have not ended.")] = False,
+    json_: Json = False,
+) -> None:
+    """List runs, latest first."""
+
+    async def work(runs: Runs) -> None:
+        found = [run async for run in runs.listed(open_only=open_)]
+        if json_:
+            say_json(found)
+        elif not found:
+            say(f"There are no runs. Start one with: {starter()} start AGENT PROMPT")
+        else:
+            rows = [(r.run, r.agent, r.state, str(len(r.approvals) or ""), r.started_at) for r in found]
+            table(("run", "agent", "state", "open", "started"), rows)
+
+    with_runs(work)
+
+
+def pending(json_: Json = False) -> None:
+    """List what waits for people, in all runs, oldest first."""
+
+    async def work(runs: Runs) -> None:
+        found = [run async for run in runs.listed(open_only=True)]
+        waiting = [{"run": r.run, "agent": r.agent} | a for r in found for a in r.approvals]
+        waiting += [
+            {"run": r.run, "agent": r.agent, "parked": r.problem, "asked_at": r.started_at} for r in found if r.problem
+        ]
+        waiting.sort(key=lambda item: item["asked_at"])
+        if json_:
+            say_json(waiting)
+        elif not waiting:
+            say("Nothing waits for anybody.")
+        else:
+            table(("run", "agent", "#", "what", "since"), [_inbox_row(item) for item in waiting])
+            say(f"Answer with: {starter()} approve|deny RUN [#], respond RUN [#] RESPONSE")
+
+    with_runs(work)
+
+
+def show(run: Run, json_: Json = False) -> None:
+    """Show where a run stands: what is open, what was decided and what was refused."""
+
+    async def work(runs: Runs) -> None:
+        status = await runs.status(run)
+        if json_:
+            say_json({"run": run} | asdict(status))
+        else:
+            tell(run, status)
+
+    with_runs(work)
+
+
+def watch(run: Run, json_: Json = False) -> None:
+    """Follow a run until it ends, and say what changes."""
+
+    async def work(runs: Runs) -> None:
+        await runs.summary(run)
+        await follow(runs, run, as_json=json_)
+
+    with_runs(work)
+
+
+def result(run: Run, json_: Json = False) -> None:
+    """Wait for a run to end and print its last word."""
+
+    async def work(runs: Runs) -> None:
+        ended = await runs.result(run)
+        if json_:
+            say_json(ended)
+        else:
+            say(ended.message)
+
+    with_runs(work)
+
+
+def cancel(run: Run, json_: Json = False) -> None:
+    """Ask a run to end; a tool that is at work is told to stop."""
+
+    async def work(runs: Runs) -> None:
+        await runs.cancel(run)
+        if json_:
+            say_json({"run": run, "cancel": "requested"})
+        else:
+            say(f"{run} was asked to end.")
+
+    with_runs(work)
+
+
+def agents(json_: Json = False) -> None:
+    """List the agents that a worker with this environment would know."""
+
+    async def work() -> None:
+        from abeyance.registry import load_agents
+
+        known = sorted(load_agents(settings().agents).values(), key=lambda registration: registration.name)
+        if json_:
+            say_json([{"agent": r.name, "description": r.description, "factory": r.origin} for r in known])
+        else:
+            table(("agent", "what it does"), [(r.name, r.description) for r in known])
+
+    call(work)
+
+
+async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
+    """Print what changes in a run until it ends; returns its result, or raises what `Runs.result` raises."""
+    ending = asyncio.ensure_future(runs.result(run))
+    before: dict[str, Any] = {}
+    while True:
+        done = ending.done()
+        if not done or not ending.exception():
+            status = await runs.status(run)
+            now = asdict(status)
+            if as_json and now != before:
+                say_json({"run": run} | now)
+            elif not as_json and (
+                now["approvals"] != before.get("approvals", [])
+                or (status.problem and status.problem != before.get("problem"))
+            ):
+                tell(run, status, short=True)
+            before = now
+        if done:
+            ended = await ending
+            if not as_json:
+                say(ended.message)
+            return ended
+        await asyncio.wait({ending}, timeout=0.5)
+
+
+def tell(run: str, status: RunStatus, *, short: bool = False) -> None:
+    """Print a status for a person, with the commands that answer what is open."""
+    if not short:
+        say(f"{run}: {status.agent} is {status.state}, turn {status.turn}, {status.usage.total_tokens} tokens so far")
+        for decision in status.decisions:
+            say(f"  {decided(decision)}")
+        for refusal in status.refused:
+            who = f" by {refusal.by}" if refusal.by else ""
+            say(f"  refused{who}, {refusal.at}: {brief(refusal.response)}: {refusal.refused}")
+    if status.problem:
+        say(f"  It is parked: {status.problem}")
+        say(f"  Mend that, then: {starter()} retry {run}    (or give up: {starter()} abort {run})")
+    for approval in status.approvals:
+        ask(run, approval)
+    if status.state in ENDED and status.message and not short:
+        say(status.message)
+
+
+def ask(run: str, approval: Approval) -> None:
+    """Print a question in full, with the commands that answer it."""
+    say(f"  {approval.number}. {approval.name}, asked {age(approval.asked_at)} ago")
+    if approval.tool:
+        say(f"     call:   {approval.tool} {brief(approval.input, 2_000)}")
+    say(f"     reason: {brief(approval.reason, 2_000)}")
+    if approval.error:
+        say(f"     the last answer made the agent fail: {approval.error}")
+    say(f"     answer: {starter()} approve {run} {approval.number}    (or deny, or respond)")
+
+
+def decided(decision: Decision) -> str:
+    """A decision on one line."""
+    about = f"{decision.approval} ({decision.name})" if decision.approval else "the run"
+    comment = f", “{decision.comment}”" if decision.comment else ""
+    return f"{about}: {brief(decision.response)} by {decision.by or 'somebody'}, {decision.at}{comment}"
+
+
+def _inbox_row(item: dict[str, Any]) -> tuple[str, ...]:
+    if "parked" in item:
+        return item["run"], item["agent"], "", f"parked: {brief(item['parked'])}", ""
+    what = f"{item['name']}: {brief(item['input'] if item['tool'] else item['reason'])}"
+    return item["run"], item["agent"], str(item["number"]), what, age(item["asked_at"])
+
+
+def _pairs(given: list[str] | None, what: str) -> dict[str, Any]:
+    pairs: dict[str, Any] = {}
+    for pair in given or []:
+        key, equals, value = pair.partition("=")
+        if not key or not equals:
+            fail(f"{what} takes NAME=VALUE, not {pair!r}.", 2)
+        try:
+            pairs[key] = json.loads(value)
+        except ValueError:
+            pairs[key] = value
+    return pairs

@@ -1,0 +1,256 @@
+"""Runs as a client sees them: start, look, decide. What `starter.py` does, without a terminal."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from temporalio.client import (
+    Client,
+    WorkflowExecution,
+    WorkflowExecutionStatus,
+    WorkflowFailureError,
+    WorkflowHandle,
+    WorkflowQueryFailedError,
+    WorkflowUpdateFailedError,
+    WorkflowUpdateRPCTimeoutOrCancelledError,
+)
+from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
+from temporalio.service import RPCError, RPCStatusCode
+
+from abeyance.contracts import (
+    AGENT_MEMO,
+    APPROVALS_MEMO,
+    PROBLEM_MEMO,
+    WORKFLOW_TYPE,
+    Decision,
+    JsonObject,
+    RunRequest,
+    RunResult,
+    RunStatus,
+)
+from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
+
+QUERY_TIMEOUT = timedelta(seconds=15)
+UPDATE_SECONDS = 5.0
+"""How long a worker may take to answer an update before the decision is sent as a signal instead."""
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """A run as lists show it, from the visibility store: no worker is asked.
+
+    `state` is "running", "waiting", "parked", or how it ended; times are ISO 8601, in UTC.
+    """
+
+    run: str
+    agent: str
+    state: str
+    started_at: str
+    approvals: list[JsonObject] = field(default_factory=list)
+    problem: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivered:
+    """What became of a decision.
+
+    `via` is "update" when the run itself answered, with the recorded `decisions`; it is "signal" when no worker
+    answered, and the decision waits in the run's history until one does.
+    """
+
+    run: str
+    via: str
+    decisions: list[Decision] = field(default_factory=list)
+
+
+class Runs:
+    """The runs of one namespace.
+
+    Args:
+        client: connected to the server.
+        task_queue: where new runs are started.
+    """
+
+    def __init__(self, client: Client, task_queue: str):
+        self._client = client
+        self._task_queue = task_queue
+
+    async def start(self, request: RunRequest, run: str | None = None) -> str:
+        """Start a run.
+
+        Args:
+            request: what is to be done.
+            run: the workflow id; by default the agent's name with a random ending.
+
+        Returns:
+            The workflow id.
+
+        Raises:
+            RefusedError: if a run with this id is open.
+        """
+        run = run or f"{request.agent}-{uuid.uuid4().hex[:8]}"
+        try:
+            await self._client.start_workflow(
+                WORKFLOW_TYPE,
+                request.to_json(),
+                id=run,
+                task_queue=self._task_queue,
+                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+                memo={AGENT_MEMO: request.agent},
+                static_summary=_summary(request),
+            )
+        except WorkflowAlreadyStartedError as error:
+            raise RefusedError(
+                f"A run with the id {run!r} is open already. Look at it with `show {run}`, "
+                "or start this one with another --id."
+            ) from error
+        return run
+
+    async def status(self, run: str) -> RunStatus:
+        """The run's own account of itself, open or closed. It takes a worker to answer.
+
+        Raises:
+            NotFoundError: if there is no such run.
+            NoWorkerError: if no worker answers.
+        """
+        with self._errors(run):
+            status: RunStatus = await self._handle(run).query(
+                "status", result_type=RunStatus, rpc_timeout=QUERY_TIMEOUT
+            )
+            return status
+
+    async def summary(self, run: str) -> RunSummary:
+        """What the server knows of the run without a worker.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        with self._errors(run):
+            return await _summarised(await self._handle(run).describe())
+
+    async def listed(self, *, open_only: bool = False) -> AsyncIterator[RunSummary]:
+        """All runs the server still knows, latest first; the visibility store may lag by a second or so."""
+        query = f"WorkflowType = '{WORKFLOW_TYPE}'" + (" AND ExecutionStatus = 'Running'" if open_only else "")
+        async for execution in self._client.list_workflows(query):
+            yield await _summarised(execution)
+
+    async def decide(self, run: str, answers: list[JsonObject]) -> Delivered:
+        """Give answers, each `{"approval"?, "response", "by"?, "comment"?}`, and hear what became of them.
+
+        They go through the update `decide`. Where no worker answers it, they go through the signal `respond`,
+        under the same keys, so that they count once even if the update arrives after all.
+
+        Raises:
+            RefusedError: if one of them was refused; nothing has changed then, and the message says why.
+            NotFoundError: if there is no such run.
+        """
+        keyed = [answer | {"key": uuid.uuid4().hex} for answer in answers]
+        handle = self._handle(run)
+        with self._errors(run):
+            try:
+                decisions = await asyncio.wait_for(
+                    handle.execute_update("decide", keyed, result_type=list[Decision]), UPDATE_SECONDS
+                )
+            except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+                await handle.signal("respond", keyed)
+                return Delivered(run, "signal")
+            except WorkflowUpdateFailedError as error:
+                raise RefusedError(str(error.cause)) from error
+        if refused := [decision.refused for decision in decisions if decision.refused]:
+            raise RefusedError(" ".join(refused))
+        return Delivered(run, "update", decisions)
+
+    async def rule(self, run: str, verdict: str, note: JsonObject) -> None:
+        """Send `retry` or `abort` to a parked run.
+
+        Raises:
+            RefusedError: if it is not parked.
+            NotFoundError: if there is no such run.
+        """
+        state = (await self.summary(run)).state
+        if state != "parked":
+            raise RefusedError(f"Run {run!r} is {state}, not parked: there is nothing to {verdict}.")
+        with self._errors(run):
+            await self._handle(run).signal(verdict, note)
+
+    async def cancel(self, run: str) -> None:
+        """Ask the run to end. Its turn, if one is running, is told to stop.
+
+        Raises:
+            RefusedError: if it has ended already.
+            NotFoundError: if there is no such run.
+        """
+        state = (await self.summary(run)).state
+        if state not in ("running", "waiting", "parked"):
+            raise RefusedError(f"Run {run!r} has ended already: it is {state}.")
+        with self._errors(run):
+            await self._handle(run).cancel()
+
+    async def result(self, run: str) -> RunResult:
+        """Wait for the run to end.
+
+        Raises:
+            RunFailedError: if it ended without a result; the message says how and why.
+            NotFoundError: if there is no such run.
+        """
+        with self._errors(run):
+            try:
+                return await self._handle(run).result()
+            except WorkflowFailureError as error:
+                cause = error.cause
+                if isinstance(cause, CancelledError):
+                    raise RunFailedError(f"Run {run!r} was cancelled.") from error
+                reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
+                raise RunFailedError(f"Run {run!r} failed: {reason}") from error
+
+    def _handle(self, run: str) -> WorkflowHandle[Any, RunResult]:
+        return self._client.get_workflow_handle(run, result_type=RunResult)
+
+    @contextmanager
+    def _errors(self, run: str) -> Any:
+        try:
+            yield
+        except WorkflowQueryFailedError as error:
+            raise RefusedError(f"Run {run!r} cannot say how it is: {error}") from error
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND and "already completed" in str(error):
+                raise RefusedError(f"Run {run!r} has ended; nothing of it is open. See `show {run}`.") from error
+            if error.status == RPCStatusCode.NOT_FOUND:
+                raise NotFoundError(f"There is no run {run!r}. `starter.py list` shows those there are.") from error
+            if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
+                raise NoWorkerError(
+                    f"No worker answers for run {run!r}. Nothing is lost: start one with `python worker.py`. "
+                    "`list` and `pending` work without one."
+                ) from error
+            raise
+
+
+async def _summarised(execution: WorkflowExecution) -> RunSummary:
+    memo = await execution.memo()
+    approvals, problem = memo.get(APPROVALS_MEMO) or [], memo.get(PROBLEM_MEMO)
+    state = (execution.status or WorkflowExecutionStatus.RUNNING).name.lower()
+    if state == "running":
+        state = "parked" if problem else "waiting" if approvals else "running"
+    elif state == "canceled":
+        state = "cancelled"
+    return RunSummary(
+        run=execution.id,
+        agent=memo.get(AGENT_MEMO) or "",
+        state=state,
+        started_at=execution.start_time.isoformat(timespec="seconds"),
+        approvals=approvals,
+        problem=problem,
+    )
+
+
+def _summary(request: RunRequest) -> str:
+    text = f"{request.agent}: {' '.join(request.prompt.split())}"
+    # The server refuses summaries of more than 400 bytes.
+    return text if len(text.encode()) <= 200 else text.encode()[:199].decode(errors="ignore") + "…"
