@@ -1,0 +1,70 @@
+"""Agents that only tests run, registered as a user's would be."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from strands import Agent, ToolContext, tool
+from strands.hooks import BeforeToolCallEvent, HookProvider, HookRegistry
+
+from abeyance import AgentContext, ScriptedModel, ToolCall, agent
+
+
+@agent("two-questions", description="A tool that asks twice, one question after the other")
+def two_questions(context: AgentContext) -> Agent:
+    @tool(context=True)
+    def transfer(amount: int, tool_context: ToolContext) -> str:
+        """Transfer money."""
+        first = tool_context.interrupt("first", reason={"amount": amount})
+        second = tool_context.interrupt("second", reason={"first": first})
+        with (context.workspace / "transfers").open("a") as log:
+            log.write(f"{amount} {first} {second}\n")
+        return f"transferred {amount}"
+
+    model = ScriptedModel([ToolCall("transfer", {"amount": 7}), "Done."])
+    return Agent(model=model, tools=[transfer])
+
+
+class LowercaseHook(HookProvider):
+    """A careless hook: it fails on an answer that is no text."""
+
+    def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
+        registry.add_callback(BeforeToolCallEvent, self.ask)
+
+    def ask(self, event: BeforeToolCallEvent) -> None:
+        if event.interrupt("careless", reason="say yes").lower() != "yes":
+            event.cancel_tool = "not a yes"
+
+
+@agent("careless", description="Its hook calls .lower() on whatever a person answers")
+def careless(context: AgentContext) -> Agent:
+    @tool
+    def touch() -> str:
+        """Leave a mark."""
+        (context.workspace / "touched").write_text("x")
+        return "touched"
+
+    return Agent(model=ScriptedModel([ToolCall("touch"), "Done."]), tools=[touch], hooks=[LowercaseHook()])
+
+
+@agent("broken-factory")
+def broken_factory(context: AgentContext) -> Agent:
+    raise RuntimeError("the licence server is down")
+
+
+@agent("wrong-factory")
+def wrong_factory(context: AgentContext) -> Agent:
+    return "no agent"  # type: ignore[return-value]
+
+
+@agent("trusting-twice", description="Deletes a.txt, then b.txt, asking until it is trusted")
+def trusting_twice(context: AgentContext) -> Agent:
+    from agents._tools import delete_files
+    from agents.trusted_file_manager import AskUntilTrusted
+
+    calls = [ToolCall("delete_files", {"paths": ["a.txt"]}), ToolCall("delete_files", {"paths": ["b.txt"]})]
+    return Agent(
+        model=ScriptedModel([*calls, "Done."]),
+        tools=[delete_files(context.workspace)],
+        hooks=[AskUntilTrusted("tests")],
+    )

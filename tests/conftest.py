@@ -1,0 +1,81 @@
+"""A real Temporal server for the whole session, and a worker per test that wants one."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import Client
+from temporalio.testing import WorkflowEnvironment
+
+from abeyance.devserver import temporal_binary
+from abeyance.registry import load_agents
+from abeyance.settings import Settings
+from tests.support import World
+from worker import build_worker
+
+TEST_AGENTS = ("agents", "tests.agents")
+
+# No test may reach a real model or a real account, whatever the machine's environment holds.
+for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPORAL_", "AWS_"))]:
+    del os.environ[name]
+
+
+@pytest.fixture(scope="session")
+async def server() -> AsyncIterator[WorkflowEnvironment]:
+    """A Temporal dev server in memory."""
+    async with await WorkflowEnvironment.start_local(
+        dev_server_existing_path=temporal_binary(), dev_server_log_level="error"
+    ) as environment:
+        yield environment
+
+
+@pytest.fixture
+def client(server: WorkflowEnvironment) -> Client:
+    return server.client
+
+
+@pytest.fixture
+def workspace(tmp_path: Path) -> Path:
+    """A workspace with four small files."""
+    root = tmp_path / "workspace"
+    root.mkdir()
+    for name in ("a.txt", "b.txt", "c.txt", "d.txt"):
+        (root / name).write_text(f"This is {name}.\n")
+    return root
+
+
+Start = Callable[..., AbstractAsyncContextManager[World]]
+
+
+@pytest.fixture
+def start_world(client: Client, workspace: Path) -> Start:
+    """Starts a worker on a task queue of its own: `async with start_world(model=..., max_cached_workflows=0) as world`.
+
+    Keyword arguments that are fields of `Settings` become settings; the others go to the Temporal worker.
+    """
+
+    @asynccontextmanager
+    async def start(connected: Client | None = None, **more: Any) -> AsyncIterator[World]:
+        fields = {name: more.pop(name) for name in list(more) if name in Settings.__dataclass_fields__}
+        queue = f"queue-{uuid.uuid4().hex[:8]}"
+        given = {"task_queue": queue, "workspace": workspace, "heartbeat_timeout": 5, "shutdown_grace": 1} | fields
+        settings = Settings(**given)
+        used = connected or client
+        async with build_worker(used, settings, load_agents(TEST_AGENTS), **more):
+            yield World(used, settings)
+
+    return start
+
+
+@pytest.fixture(params=[None, 0], ids=["cached", "replayed"])
+async def world(request: pytest.FixtureRequest, start_world: Start) -> AsyncIterator[World]:
+    """A worker, once with its cache and once without: then every workflow task is also a replay."""
+    more = {} if request.param is None else {"max_cached_workflows": request.param}
+    async with start_world(**more) as started:
+        yield started

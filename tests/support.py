@@ -1,0 +1,102 @@
+"""What tests share: runs, and waiting for what they come to."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+import uuid
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+from temporalio.client import Client, WorkflowHandle
+from temporalio.exceptions import TemporalError
+
+from abeyance.contracts import WORKFLOW_TYPE, RunResult, RunStatus
+from abeyance.settings import Settings
+
+ROOT = Path(__file__).resolve().parent.parent
+PATIENCE = 60.0
+T = TypeVar("T")
+
+
+async def until(look: Callable[[], Awaitable[T]], *, what: str, patience: float = PATIENCE) -> T:
+    """Ask `look` again and again until it gives something true; fail, saying `what`, when patience is over."""
+    end = time.monotonic() + patience
+    while True:
+        if seen := await look():
+            return seen
+        assert time.monotonic() < end, f"waited {patience:g} s in vain: {what}"
+        await asyncio.sleep(0.05)
+
+
+@dataclass
+class StartedRun:
+    """A run that a test has started."""
+
+    handle: WorkflowHandle[Any, RunResult]
+
+    @property
+    def id(self) -> str:
+        return self.handle.id
+
+    async def status(self) -> RunStatus:
+        status: RunStatus = await self.handle.query("status", result_type=RunStatus)
+        return status
+
+    async def reaches(self, state: str, *, approvals: int | None = None, turn: int | None = None) -> RunStatus:
+        """Wait until the run is in `state`, with so many open approvals, in that turn."""
+        last: list[Any] = [None]
+
+        async def look() -> RunStatus | None:
+            try:
+                status = await self.status()
+            except TemporalError:
+                return None
+            last[0] = status
+            fits = status.state == state and approvals in (None, len(status.approvals))
+            return status if fits and turn in (None, status.turn) else None
+
+        try:
+            return await until(look, what=f"{self.id} to be {state}")
+        except AssertionError as error:
+            raise AssertionError(f"{error}; it is {last[0]}") from error
+
+    async def refuses(self, count: int) -> RunStatus:
+        """Wait until the run has refused `count` answers."""
+
+        async def look() -> RunStatus | None:
+            status = await self.status()
+            return status if status.refused_count >= count else None
+
+        return await until(look, what=f"{count} refusals")
+
+    async def result(self) -> RunResult:
+        return await asyncio.wait_for(self.handle.result(), PATIENCE)
+
+
+@dataclass
+class World:
+    """A worker that is up, and how to start runs on it."""
+
+    client: Client
+    settings: Settings
+
+    @property
+    def workspace(self) -> Path:
+        return self.settings.workspace
+
+    def files(self) -> set[str]:
+        """The files that are in the workspace now, relative to it."""
+        return {str(path.relative_to(self.workspace)) for path in self.workspace.rglob("*") if path.is_file()}
+
+    async def start(self, agent: str, prompt: str, *, id: str | None = None, **more: Any) -> StartedRun:
+        handle = await self.client.start_workflow(
+            WORKFLOW_TYPE,
+            {"agent": agent, "prompt": prompt} | more,
+            id=id or f"test-{uuid.uuid4().hex[:10]}",
+            task_queue=self.settings.task_queue,
+            result_type=RunResult,
+        )
+        return StartedRun(handle)
