@@ -64,7 +64,12 @@ def start_world(client: Client, workspace: Path) -> Start:
     async def start(connected: Client | None = None, **more: Any) -> AsyncIterator[World]:
         fields = {name: more.pop(name) for name in list(more) if name in Settings.__dataclass_fields__}
         queue = f"queue-{uuid.uuid4().hex[:8]}"
-        given = {"task_queue": queue, "workspace": workspace, "heartbeat_timeout": 5, "shutdown_grace": 1} | fields
+        given: dict[str, Any] = {
+            "task_queue": queue,
+            "workspace": workspace,
+            "heartbeat_timeout": 5,
+            "shutdown_grace": 1,
+        } | fields
         settings = Settings(**given)
         used = connected or client
         async with build_worker(used, settings, load_agents(TEST_AGENTS), **more):

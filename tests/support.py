@@ -91,11 +91,11 @@ class World:
         """The files that are in the workspace now, relative to it."""
         return {str(path.relative_to(self.workspace)) for path in self.workspace.rglob("*") if path.is_file()}
 
-    async def start(self, agent: str, prompt: str, *, id: str | None = None, **more: Any) -> StartedRun:
+    async def start(self, agent: str, prompt: str, *, run: str | None = None, **more: Any) -> StartedRun:
         handle = await self.client.start_workflow(
             WORKFLOW_TYPE,
             {"agent": agent, "prompt": prompt} | more,
-            id=id or f"test-{uuid.uuid4().hex[:10]}",
+            id=run or f"test-{uuid.uuid4().hex[:10]}",
             task_queue=self.settings.task_queue,
             result_type=RunResult,
         )
