@@ -10,6 +10,7 @@ import asyncio
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Mapping
 from datetime import timedelta
@@ -24,6 +25,7 @@ from abeyance.connection import connect
 from abeyance.errors import AbeyanceError
 from abeyance.registry import Registration, load_agents
 from abeyance.settings import Settings
+from activities.faults import Faults
 from activities.invocation import AgentBuilder
 from activities.turn import MAX_TURNS, Turns
 from workflows.agent_run import AgentRun
@@ -41,9 +43,11 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         more: arguments of `temporalio.worker.Worker` that take the place of the ones chosen here.
     """
     tuning.configure(settings)
-    turns = Turns(AgentBuilder(settings, registrations))
+    identity = more.pop("identity", None) or f"{os.getpid()}@{socket.gethostname()}"
+    turns = Turns(AgentBuilder(settings, registrations), identity, Faults(settings.test_fault))
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
+        "identity": identity,
         "workflows": [AgentRun],
         "activities": [turns.run_turn],
         "max_concurrent_activities": MAX_TURNS,

@@ -13,6 +13,7 @@ from abeyance.errors import RequestError
 
 WORKFLOW_TYPE = "AgentRun"
 TURN_ACTIVITY = "run_turn"
+CHECKPOINT = "checkpoint"
 APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
 AGENT_MEMO = "agent"
@@ -91,7 +92,8 @@ class RunRequest:
 class Question:
     """An interrupt as the turn reports it, with the tool call it belongs to, if it belongs to one.
 
-    `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal.
+    `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal. `choices` are the only
+    responses that make sense, where that is so; "result" among them stands for `{"result": <any JSON>}`.
     """
 
     id: str
@@ -101,6 +103,7 @@ class Question:
     tool_use_id: str | None = None
     input: Any = None
     digest: str | None = None
+    choices: list[str] | None = None
 
 
 @dataclass
@@ -116,8 +119,10 @@ class Response:
 class TurnInput:
     """All that a worker needs to run one turn, whichever worker it is.
 
-    Exactly one of `prompt` and `responses` is given. `snapshot` is what the last turn left: a Strands snapshot
-    of the preset "session" as JSON, bytes encoded as `strands.types.session` does.
+    `prompt` begins a turn, `responses` resume one that asked; with neither, the turn goes on where a checkpoint
+    left it. `snapshot` is what the last turn left: a Strands snapshot of the preset "session" as JSON, bytes
+    encoded as `strands.types.session` does. `calls` are the tool calls in doubt that the last turn asked about,
+    and `record` is what a turn that failed for good had done: both as `activities.journal` wrote them.
     """
 
     run_id: str
@@ -128,16 +133,25 @@ class TurnInput:
     prompt: str | None = None
     responses: list[Response] | None = None
     snapshot: JsonObject | None = None
+    calls: JsonObject = field(default_factory=dict)
+    record: JsonObject | None = None
+    usage: Usage = field(default_factory=Usage)
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass
 class TurnResult:
-    """What a turn came to: a final `message` (text), or `questions` that wait for people."""
+    """What a turn came to: a final `message` (text), or `questions` that wait for people.
+
+    `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
+    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls in doubt.
+    """
 
     stop_reason: str
     message: str
     snapshot: JsonObject
     questions: list[Question] = field(default_factory=list)
+    calls: JsonObject = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
 
 
@@ -157,6 +171,7 @@ class Approval:
     asked_at: str
     tool_use_id: str | None = None
     digest: str | None = None
+    choices: list[str] | None = None
     error: str | None = None
 
 

@@ -47,6 +47,9 @@ class Registration:
     name: str
     description: str
     factory: AgentFactory
+    once_only: frozenset[str] = frozenset()
+    repeatable: frozenset[str] = frozenset()
+    all_once_only: bool = False
 
     @property
     def origin(self) -> str:
@@ -57,7 +60,9 @@ class Registration:
 _registrations: dict[str, Registration] = {}
 
 
-def agent(name: str, *, description: str = "") -> Callable[[F], F]:
+def agent(
+    name: str, *, description: str = "", once_only: Iterable[str] | bool = (), repeatable: Iterable[str] = ()
+) -> Callable[[F], F]:
     """Register a factory under `name`, the name that runs ask for.
 
     The factory takes an `AgentContext` and returns a `strands.Agent`. It is called for every turn, on whichever
@@ -66,15 +71,24 @@ def agent(name: str, *, description: str = "") -> Callable[[F], F]:
     Args:
         name: letters, digits, "-", "_" and "."; unique among all registered agents.
         description: one line for `starter.py agents`.
+        once_only: tools whose calls are never repeated on their own. When a worker dies in the middle of one, a
+            person decides what becomes of it. `True` means every tool that is not named in `repeatable`.
+        repeatable: tools whose calls may run again after a crash, even where a person approved them: they only
+            read, or doing them twice is doing them once. Calls of tools that are named in neither are once only
+            if a person approved them, and repeatable if nobody was asked; MCP tools say so themselves.
 
     Raises:
-        ConfigurationError: if the name is taken by another factory, or is no name.
+        ConfigurationError: if the name is taken by another factory, or is no name, or a tool is in both lists.
     """
     if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
         raise ConfigurationError(f"{name!r} is no agent name: use letters, digits, '-', '_' and '.'.")
 
+    once = frozenset(() if isinstance(once_only, bool) else once_only)
+    if both := once & frozenset(repeatable):
+        raise ConfigurationError(f"Agent {name!r} declares {sorted(both)[0]!r} both once only and repeatable.")
+
     def register(factory: F) -> F:
-        new = Registration(name, description, factory)
+        new = Registration(name, description, factory, once, frozenset(repeatable), once_only is True)
         old = _registrations.get(name)
         if old and old.origin != new.origin:
             raise ConfigurationError(

@@ -23,6 +23,7 @@ class Settings:
             live before its turn goes to another one. Default 20.
         shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
             for tools that are at work. Default 30.
+        test_fault: `ABEYANCE_TEST_FAULT`, for tests only: where the worker kills itself; see `activities.faults`.
     """
 
     task_queue: str = "abeyance"
@@ -31,6 +32,7 @@ class Settings:
     workspace: Path = Path(".abeyance/workspace")
     heartbeat_timeout: float = 20.0
     shutdown_grace: float = 30.0
+    test_fault: str = ""
 
     @classmethod
     def from_env(cls, env: Mapping[str, str]) -> Settings:
@@ -48,6 +50,7 @@ class Settings:
             "ABEYANCE_SESSIONS",
             "ABEYANCE_HEARTBEAT_TIMEOUT",
             "ABEYANCE_SHUTDOWN_GRACE",
+            "ABEYANCE_TEST_FAULT",
         }
         given = {name: value for name, value in env.items() if name.startswith("ABEYANCE_") and value.strip()}
         if unknown := sorted(set(given) - known):
@@ -60,6 +63,7 @@ class Settings:
             workspace=Path(given.get("ABEYANCE_WORKSPACE", cls.workspace)),
             heartbeat_timeout=_seconds(given, "ABEYANCE_HEARTBEAT_TIMEOUT", cls.heartbeat_timeout, at_least=1),
             shutdown_grace=_seconds(given, "ABEYANCE_SHUTDOWN_GRACE", cls.shutdown_grace, at_least=0),
+            test_fault=given.get("ABEYANCE_TEST_FAULT", ""),
         )
 
 

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import Any
 
 from strands import Agent
-from strands.agent.agent_result import AgentResult
 from strands.event_loop._retry import ModelRetryStrategy
 from strands.handlers.callback_handler import PrintingCallbackHandler, null_callback_handler
 from strands.types._snapshot import Snapshot
@@ -21,7 +19,12 @@ from abeyance.jsonable import jsonable
 from abeyance.models import build_model
 from abeyance.registry import AgentContext, Registration, find_agent
 from abeyance.settings import Settings
+from abeyance.tools import INVOCATION_KEY, TurnFacts
+from activities.faults import Faults
+from activities.heartbeat import Heartbeat
+from activities.journal import Journal
 from activities.questions import as_questions
+from activities.steps import Attempt, Steps, TurnEndsError, usage_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +34,8 @@ class AgentBuilder:
     settings: Settings
     registrations: Mapping[str, Registration]
 
-    def build(self, turn: TurnInput) -> Agent:
-        """The agent of `turn`, new, with nothing restored.
+    def build(self, turn: TurnInput) -> tuple[Agent, Registration]:
+        """The agent of `turn`, new, with nothing restored, and its registration.
 
         Raises:
             ConfigurationError: if it is unknown, its factory fails or returns something else, or it brings what
@@ -57,40 +60,78 @@ class AgentBuilder:
                 f"The factory of agent {turn.agent!r} ({registration.origin}) returned {type(agent).__name__}. "
                 "It must return a strands.Agent."
             )
-        return _adapted(agent, registration)
+        return _adapted(agent, registration), registration
 
 
-async def invoke(agent: Agent, turn: TurnInput, cancel: threading.Event) -> TurnResult:
-    """Restore `agent` to where the last turn left it, feed it the prompt or the responses, and run it.
+@dataclass(frozen=True)
+class Invocation:
+    """One invocation: what it is given, and what records it.
 
-    Args:
-        agent: as `AgentBuilder.build` made it.
+    Attributes:
+        builder: makes the agent.
         turn: what to do.
-        cancel: cancels the invocation when it is set; its result must then be thrown away.
-
-    Raises:
-        Exception: whatever the model, a hook or Strands raised. Tools never raise: the model sees their errors.
+        attempt: who does it, and what may end it.
+        number: which attempt at the turn this is, from 1.
+        journal: with what an earlier attempt recorded.
+        heartbeat: takes the journal to the server.
+        faults: for tests.
     """
-    if turn.snapshot is not None:
-        agent.load_snapshot(Snapshot.from_dict(decode_bytes_values(turn.snapshot)))
-    before = len(agent.messages)
-    result = await agent.invoke_async(_prompt(turn), cancel_signal=cancel)
-    return TurnResult(
-        stop_reason=result.stop_reason,
-        message=_text(result),
-        snapshot=jsonable(agent.take_snapshot(preset="session").to_dict()),
-        questions=as_questions(result.interrupts or [], result.message),
-        usage=_usage(agent.messages[before:]),
-    )
 
+    builder: AgentBuilder
+    turn: TurnInput
+    attempt: Attempt
+    number: int
+    journal: Journal
+    heartbeat: Heartbeat
+    faults: Faults
 
-def _prompt(turn: TurnInput) -> Any:
-    if turn.responses is None:
-        return turn.prompt
-    return [
-        {"interruptResponse": {"interruptId": response.id, "response": response.response}}
-        for response in turn.responses
-    ]
+    async def run(self) -> TurnResult:
+        """Run the agent from where the last turn, or the last attempt at this one, left it.
+
+        Raises:
+            Exception: whatever the model, a hook or Strands raised. Tools never raise: the model sees their errors.
+        """
+        agent, registration = self.builder.build(self.turn)
+        try:
+            return await self._run(agent, registration)
+        finally:
+            agent.cleanup()
+
+    async def _run(self, agent: Agent, registration: Registration) -> TurnResult:
+        if self.turn.snapshot is not None:
+            agent.load_snapshot(Snapshot.from_dict(decode_bytes_values(self.turn.snapshot)))
+        before = {id(message) for message in agent.messages}
+        begun = self.journal.restore(agent)
+        steps = Steps(agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults)
+        recorded = _usage([message for message in agent.messages if id(message) not in before])
+        steps.spent = self.turn.usage + recorded
+        steps.attach()
+        facts = TurnFacts(self.turn.run_id, self.number, self.journal.starts_of)
+        try:
+            result = await agent.invoke_async(
+                None if begun else self._prompt(),
+                cancel_signal=self.attempt.cancel,
+                invocation_state={INVOCATION_KEY: facts},
+            )
+            stop_reason, message, interrupts = str(result.stop_reason), result.message, result.interrupts or []
+        except TurnEndsError as ends:
+            stop_reason, message, interrupts = ends.stop_reason, _last_words(agent), []
+        return TurnResult(
+            stop_reason=stop_reason,
+            message=_text(message),
+            snapshot=jsonable(agent.take_snapshot(preset="session").to_dict()),
+            questions=as_questions(interrupts, message),
+            calls=self.journal.in_doubt() if interrupts else {},
+            usage=_usage([message for message in agent.messages if id(message) not in before]),
+        )
+
+    def _prompt(self) -> Any:
+        if self.turn.responses is None:
+            return self.turn.prompt
+        return [
+            {"interruptResponse": {"interruptId": response.id, "response": response.response}}
+            for response in self.turn.responses
+        ]
 
 
 def _adapted(agent: Agent, registration: Registration) -> Agent:
@@ -108,15 +149,15 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
     return agent
 
 
-def _text(result: AgentResult) -> str:
-    content = result.message.get("content", [])
-    return "\n".join(block["text"] for block in content if "text" in block).strip()
+def _last_words(agent: Agent) -> Message:
+    nothing: Message = {"role": "assistant", "content": []}
+    return next((message for message in reversed(agent.messages) if message["role"] == "assistant"), nothing)
+
+
+def _text(message: Message) -> str:
+    return "\n".join(block["text"] for block in message.get("content", []) if "text" in block).strip()
 
 
 def _usage(messages: list[Message]) -> Usage:
-    total = Usage()
-    for message in messages:
-        if message["role"] == "assistant":
-            usage = cast("dict[str, int]", message.get("metadata", {}).get("usage", {}))
-            total += Usage(1, usage.get("inputTokens", 0), usage.get("outputTokens", 0), usage.get("totalTokens", 0))
-    return total
+    spoken = [message for message in messages if message["role"] == "assistant"]
+    return sum((usage_of(message.get("metadata", {}).get("usage")) for message in spoken), Usage())

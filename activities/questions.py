@@ -15,6 +15,11 @@ from strands.types.tools import ToolUse
 from abeyance.contracts import Question
 from abeyance.jsonable import jsonable
 
+IN_DOUBT = "in-doubt"
+"""The name of the interrupt that asks what becomes of a call whose worker died while it ran."""
+
+IN_DOUBT_CHOICES = ["retry", "skip", "result"]
+
 
 def as_questions(interrupts: Sequence[Interrupt], message: Message) -> list[Question]:
     """The questions that a turn ended with.
@@ -31,6 +36,13 @@ def as_questions(interrupts: Sequence[Interrupt], message: Message) -> list[Ques
     return [_as_question(interrupt, _tool_use(interrupt.id, uses)) for interrupt in interrupts]
 
 
+def belongs_to(interrupt_id: str, tool_use_id: str) -> bool:
+    """Whether an interrupt is about this tool call, as "v1:before_tool_call:<toolUseId>:<uuid>" says, or about all."""
+    version, _, rest = interrupt_id.partition(":")
+    kind, _, owner = rest.partition(":")
+    return version == "v1" and (kind == "before_tools" or owner.startswith(f"{tool_use_id}:"))
+
+
 def digest(tool: str, arguments: Any) -> str:
     """The SHA-256, in hexadecimal, of a call's canonical JSON (RFC 8785)."""
     call = {"tool": tool, "input": jsonable(arguments)}
@@ -44,6 +56,8 @@ def digest(tool: str, arguments: Any) -> str:
 
 def _as_question(interrupt: Interrupt, use: ToolUse | None) -> Question:
     question = Question(interrupt.id, interrupt.name, jsonable(interrupt.reason))
+    if interrupt.name == IN_DOUBT and interrupt.id.startswith("v1:middleware_execute_tool:"):
+        question.choices = IN_DOUBT_CHOICES
     if use:
         question.tool, question.tool_use_id = use["name"], use["toolUseId"]
         question.input, question.digest = jsonable(use["input"]), digest(use["name"], use["input"])
@@ -51,9 +65,6 @@ def _as_question(interrupt: Interrupt, use: ToolUse | None) -> Question:
 
 
 def _tool_use(interrupt_id: str, uses: Sequence[ToolUse]) -> ToolUse | None:
-    """The call that an id such as "v1:before_tool_call:<toolUseId>:<uuid>" belongs to."""
-    version, _, rest = interrupt_id.partition(":")
-    owner = rest.partition(":")[2]
-    if version != "v1":
+    if interrupt_id.startswith("v1:before_tools:"):
         return None
-    return next((use for use in uses if owner.startswith(f"{use['toolUseId']}:")), None)
+    return next((use for use in uses if belongs_to(interrupt_id, use["toolUseId"])), None)

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from abeyance import tuning
     from abeyance.answers import Answer, UnreadableError, read_note, read_response, read_verdict
     from abeyance.contracts import (
+        CHECKPOINT,
         TURN_ACTIVITY,
         WORKFLOW_TYPE,
         Decision,
+        Response,
         RunRequest,
         RunResult,
         RunStatus,
@@ -60,19 +64,50 @@ class AgentRun:
             raise ApplicationError(str(error), type="BadRequest", non_retryable=True) from error
         try:
             result = await self._converse(wanted)
-        except BaseException as error:
+        except (asyncio.CancelledError, FailureError) as error:
             self._show("cancelled" if is_cancelled_exception(error) else "failed")
             raise
         self._show("completed")
         return RunResult(result.stop_reason, result.message, self._ledger.decisions, self._usage, self._turn)
 
     async def _converse(self, wanted: RunRequest) -> TurnResult:
-        result = await self._run_turn(wanted, prompt=wanted.prompt)
-        while result.questions:
-            self._ledger.ask(result.questions, _now())
-            await self._answered()
-            result = await self._run_turn(wanted, snapshot=result.snapshot)
-        return result
+        turn = self._next_turn(wanted, prompt=wanted.prompt)
+        while True:
+            result = await self._run_turn(turn)
+            self._last = result
+            self._usage += result.usage
+            if result.stop_reason == CHECKPOINT:
+                turn = self._next_turn(wanted, after=result)
+            elif result.questions:
+                self._ledger.ask(result.questions, _now())
+                await self._answered()
+                turn = self._next_turn(wanted, after=result, responses=self._ledger.take_answers())
+            else:
+                return result
+
+    def _next_turn(
+        self,
+        wanted: RunRequest,
+        *,
+        prompt: str | None = None,
+        responses: list[Response] | None = None,
+        after: TurnResult | None = None,
+    ) -> TurnInput:
+        if prompt is not None or responses is not None:
+            self._turn += 1
+        return TurnInput(
+            run_id=workflow.info().workflow_id,
+            agent=wanted.agent,
+            number=self._turn,
+            session=wanted.session,
+            options=wanted.options,
+            prompt=prompt,
+            responses=responses,
+            snapshot=after.snapshot if after else None,
+            calls=after.calls if after else {},
+            usage=self._usage,
+            limits=wanted.limits,
+        )
 
     async def _answered(self) -> None:
         """Wait until at least one open approval has been decided."""
@@ -81,31 +116,15 @@ class AgentRun:
             await workflow.wait_condition(lambda: self._ledger.has_answers)
         self._show("running")
 
-    async def _run_turn(
-        self, wanted: RunRequest, *, prompt: str | None = None, snapshot: dict[str, Any] | None = None
-    ) -> TurnResult:
-        self._turn += 1
+    async def _run_turn(self, turn: TurnInput) -> TurnResult:
+        """Run a turn, as often as people say after it has failed for good."""
         while True:
-            turn = TurnInput(
-                run_id=workflow.info().workflow_id,
-                agent=wanted.agent,
-                number=self._turn,
-                session=wanted.session,
-                options=wanted.options,
-                prompt=prompt,
-                responses=None if prompt is not None else self._ledger.take_answers(),
-                snapshot=snapshot,
-            )
             try:
-                result = await self._execute(turn)
+                return await self._execute(turn)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                await self._mend(error, answered=prompt is None)
-                continue
-            self._last = result
-            self._usage += result.usage
-            return result
+                turn = await self._mend(turn, error)
 
     async def _execute(self, turn: TurnInput) -> TurnResult:
         result: TurnResult = await workflow.execute_activity(
@@ -120,22 +139,23 @@ class AgentRun:
         )
         return result
 
-    async def _mend(self, error: ActivityError, *, answered: bool) -> None:
-        """After a turn that failed for good: ask again what made it fail, or park the run until a person says."""
+    async def _mend(self, turn: TurnInput, error: ActivityError) -> TurnInput:
+        """After a turn that failed for good, ask again what made it fail, or park the run until a person says."""
         cause = error.cause
         reason = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
-        if answered and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
+        record, untouched = _details(cause)
+        if turn.responses and untouched and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
             self._ledger.reopen(reason)
             await self._answered()
-            return
+            return replace(turn, responses=self._ledger.take_answers(), record=None)
         self._problem, self._verdict = reason, None
-        self._ledger.restore()
         self._show("parked")
         await workflow.wait_condition(lambda: self._verdict is not None)
         if self._verdict == "abort":
             raise ApplicationError(f"Aborted: {reason}", type="Aborted", non_retryable=True)
         self._problem = None
         self._show("running")
+        return replace(turn, record=record or turn.record)
 
     @workflow.signal(description='Answer "y": no input if one approval is open, else its number, id or name')
     def approve(self, *args: Any) -> None:
@@ -224,6 +244,13 @@ class AgentRun:
         if memo != self._memo:
             self._memo = memo
             workflow.upsert_memo(memo)
+
+
+def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool]:
+    """What a failed turn says of itself: the journal's record, and whether nothing was done that may not be doubled."""
+    details = cause.details if isinstance(cause, ApplicationError) else ()
+    record, untouched = details if len(details) == 2 else (None, False)
+    return (record if isinstance(record, dict) else None), untouched is True
 
 
 def _now() -> str:

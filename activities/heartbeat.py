@@ -1,0 +1,132 @@
+"""Acknowledged heartbeats: the journal's way into Temporal's database, and the turn's sign of life.
+
+A heartbeat is sent as an RPC and awaited, unlike `activity.heartbeat()`, which the SDK throttles and which may be
+lost with the process. Nothing else may heartbeat in the same activity: details replace one another.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import concurrent.futures
+import logging
+from collections.abc import Callable
+from contextlib import suppress
+
+from temporalio.client import ActivityCancellationDetails, AsyncActivityCancelledError, AsyncActivityHandle
+from temporalio.service import RPCError, RPCStatusCode
+
+from activities.faults import Faults
+from activities.journal import LARGEST_RECORD, Journal
+
+log = logging.getLogger("abeyance.turn")
+
+RECONNECT_SECONDS = 0.5
+
+
+class TurnLostError(Exception):
+    """The server has given this turn to somebody else, or the run has ended. What it does counts no more."""
+
+
+class RecordTooLargeError(Exception):
+    """The journal's record no longer fits a heartbeat, so that a call that may run only once cannot start."""
+
+
+class Heartbeat:
+    """Sends the journal's record: at once when it changed, and again and again while nothing changes.
+
+    It lives in the worker's event loop; `flush` and `nudge` may be called from any thread.
+
+    Args:
+        handle: of the activity, by its task token.
+        journal: whose record is sent.
+        interval: of the repetitions, in seconds.
+        told: called with what the server says when it wants the activity to stop.
+        faults: for tests.
+    """
+
+    def __init__(
+        self,
+        handle: AsyncActivityHandle,
+        journal: Journal,
+        interval: float,
+        told: Callable[[ActivityCancellationDetails], None],
+        faults: Faults,
+    ):
+        self._handle, self._journal, self._interval, self._told, self._faults = handle, journal, interval, told, faults
+        self._loop = asyncio.get_running_loop()
+        self._wake = asyncio.Event()
+        self._waiting: list[tuple[int, concurrent.futures.Future[None]]] = []
+        self._lost = False
+        self._sent: object = None
+
+    def nudge(self) -> None:
+        """Have the record sent soon; what is noted until then goes with it."""
+        self._loop.call_soon_threadsafe(self._wake.set)
+
+    def flush(self) -> concurrent.futures.Future[None]:
+        """Have the record sent, with all that is noted now.
+
+        Returns:
+            A future that is done when the server has acknowledged it. It fails with `TurnLostError` when the
+            server will not, and with `RecordTooLargeError` when the record cannot be sent.
+        """
+        done: concurrent.futures.Future[None] = concurrent.futures.Future()
+        version = self._journal.version
+
+        def enlist() -> None:
+            if self._lost:
+                done.set_exception(TurnLostError())
+            else:
+                self._waiting.append((version, done))
+                self._wake.set()
+
+        self._loop.call_soon_threadsafe(enlist)
+        return done
+
+    async def run(self) -> None:
+        """Send heartbeats until cancelled; returns if the turn is lost."""
+        while not self._lost:
+            with suppress(TimeoutError):
+                await asyncio.wait_for(self._wake.wait(), self._interval)
+            self._wake.clear()
+            version, record = self._journal.read()
+            if self._journal.size > LARGEST_RECORD:
+                self._settle(version, RecordTooLargeError(f"The journal of this turn has {self._journal.size} bytes."))
+                await self._send(self._sent)
+                continue
+            self._faults.at("about to write")
+            if await self._send(record):
+                self._sent = record
+                self._faults.at("written")
+                self._settle(version)
+
+    async def _send(self, record: object) -> bool:
+        try:
+            await self._handle.heartbeat(record)
+        except AsyncActivityCancelledError as asked:
+            # The server has kept the details all the same.
+            self._told(asked.details or ActivityCancellationDetails(cancel_requested=True))
+        except RPCError as error:
+            if error.status == RPCStatusCode.NOT_FOUND:
+                self._lose()
+                return False
+            log.warning("the journal could not be written, trying again: %s", error)
+            await asyncio.sleep(RECONNECT_SECONDS)
+            self._wake.set()
+            return False
+        return True
+
+    def _settle(self, version: int, error: Exception | None = None) -> None:
+        ready = [done for noted, done in self._waiting if noted <= version]
+        self._waiting = [(noted, done) for noted, done in self._waiting if noted > version]
+        for done in ready:
+            if not done.set_running_or_notify_cancel():
+                continue
+            if error:
+                done.set_exception(error)
+            else:
+                done.set_result(None)
+
+    def _lose(self) -> None:
+        self._lost = True
+        self._settle(max((noted for noted, _ in self._waiting), default=0), TurnLostError())

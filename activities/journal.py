@@ -1,0 +1,204 @@
+"""The turn's journal: what this turn has done since it began, as one record.
+
+The record is what a heartbeat carries, so that the server hands it to the next attempt. It holds the messages
+that are new, the agent's state, and for each tool call of the open batch whether it was started and how it
+finished. `activities.heartbeat` sends it; this module only knows what is in it.
+
+A last message without tool calls is left out: it ends the turn, and the activity's result carries it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from strands import Agent
+from strands.agent.state import AgentState
+from strands.types.content import Message, Messages
+from strands.types.session import decode_bytes_values
+from strands.types.tools import ToolResult
+
+from abeyance.contracts import JsonObject
+from abeyance.jsonable import jsonable
+
+RECORD_BYTES = 1_000_000
+"""From this size on, a turn ends as a checkpoint at its next safe point."""
+
+LARGEST_RECORD = 1_900_000
+"""A heartbeat beyond this size, in bytes, would not reach the server, which takes 2 MiB."""
+
+
+@dataclass
+class Call:
+    """A tool call of the open batch.
+
+    Attributes:
+        tool: its name.
+        started_at: when it was started last, ISO 8601.
+        worker: which worker started it.
+        starts: how often it was started.
+        doubts: how often a person was asked, after a crash, what is to become of it.
+        result: its tool result as JSON, once it has finished.
+    """
+
+    tool: str
+    started_at: str
+    worker: str
+    starts: int = 1
+    doubts: int = 0
+    result: JsonObject | None = None
+
+
+class Journal:
+    """The record of one turn in one attempt. Safe to use from several threads.
+
+    Args:
+        record: what an earlier attempt recorded, `None` if nothing.
+        calls: calls in doubt that came with the turn's input; a record takes their place.
+    """
+
+    def __init__(self, record: JsonObject | None, calls: JsonObject):
+        self._lock = threading.Lock()
+        self._base: Messages = []
+        self._kept = 0
+        self._messages: list[tuple[Message, Any, int]] = []
+        self._state: JsonObject = {}
+        self._state_size = 0
+        self._found = record
+        self._restored = False
+        self.calls = {key: Call(**call) for key, call in (record["calls"] if record else calls).items()}
+        self.version = 0
+        self.size = 0
+
+    def restore(self, agent: Agent) -> bool:
+        """Bring `agent`, to which the turn's snapshot was restored, to where the record ends.
+
+        Returns:
+            Whether the turn's prompt or responses have been taken in already, so that the agent is to be invoked
+            with nothing.
+        """
+        self._base = list(agent.messages)
+        record = self._found
+        if record is None:
+            self.note(agent)
+            return False
+        agent.state = AgentState(decode_bytes_values(record["state"]["agent"]))
+        begun = bool(record["messages"]) or record["kept"] < len(self._base)
+        if begun:
+            agent.messages[:] = [*self._base[: record["kept"]], *decode_bytes_values(record["messages"])]
+            agent.conversation_manager.restore_from_session(record["state"]["conversation_manager"])
+            agent._model_state = decode_bytes_values(record["state"]["model"])
+            agent._interrupt_state.deactivate()
+        self.note(agent)
+        return begun
+
+    def note(self, agent: Agent) -> None:
+        """Take in the agent's messages and state as they are now."""
+        messages = list(agent.messages)
+        if messages and messages[-1]["role"] == "assistant" and not _calls_tools(messages[-1]):
+            messages.pop()
+        kept = 0
+        while kept < min(len(messages), len(self._base)) and messages[kept] is self._base[kept]:
+            kept += 1
+        state = {
+            "agent": jsonable(agent.state.get()),
+            "conversation_manager": jsonable(agent.conversation_manager.get_state()),
+            "model": jsonable(agent._model_state),
+        }
+        with self._lock:
+            known = {id(message): entry for entry in self._messages for message in [entry[0]]}
+            self._kept = kept
+            self._messages = [known.get(id(message)) or _entry(message) for message in messages[kept:]]
+            self._state = state
+            self._state_size = len(json.dumps(state))
+            self._restored = True
+            self._changed()
+
+    def started(self, key: str, call: Call) -> None:
+        """Note that a call starts."""
+        with self._lock:
+            self.calls[key] = call
+            self._changed()
+
+    def finished(self, key: str, result: ToolResult) -> None:
+        """Note how a call ended. A result too large for the record is noted by its beginning only."""
+        encoded = jsonable(result)
+        size = len(json.dumps(encoded))
+        with self._lock:
+            if self.size + size > LARGEST_RECORD:
+                encoded = _stand_in(encoded, size)
+            self.calls[key].result = encoded
+            self._changed()
+
+    def withdrawn(self, key: str) -> None:
+        """Note that a call has stopped by itself to ask a person: it is not in doubt."""
+        with self._lock:
+            self.calls.pop(key, None)
+            self._changed()
+
+    def batch_closed(self) -> None:
+        """Forget the calls: their results are in the messages now."""
+        with self._lock:
+            self.calls = {}
+            self._changed()
+
+    def result_of(self, key: str) -> ToolResult | None:
+        """The recorded result of a call, or `None`."""
+        call = self.calls.get(key)
+        if call is None or call.result is None:
+            return None
+        result: ToolResult = decode_bytes_values(call.result)
+        return result
+
+    def starts_of(self, key: str) -> int:
+        """How often a call of the open batch was started."""
+        call = self.calls.get(key)
+        return call.starts if call else 0
+
+    def in_doubt(self) -> JsonObject:
+        """The calls that were started and have not finished, as JSON."""
+        with self._lock:
+            return {key: asdict(call) for key, call in self.calls.items() if call.result is None}
+
+    def read(self) -> tuple[int, JsonObject | None]:
+        """The version of the record, and the record."""
+        with self._lock:
+            if not self._restored:
+                # What an earlier attempt recorded must not be overwritten while this one is still being set up.
+                return self.version, self._found
+            return self.version, {
+                "kept": self._kept,
+                "messages": [encoded for _, encoded, _ in self._messages],
+                "state": self._state,
+                "calls": {key: asdict(call) for key, call in self.calls.items()},
+            }
+
+    def untouched(self) -> bool:
+        """Whether nothing has happened in this turn that a repetition of it would double."""
+        with self._lock:
+            return not self._messages and self._kept == len(self._base) and not self.calls
+
+    def _changed(self) -> None:
+        self.version += 1
+        results = sum(len(json.dumps(call.result)) for call in self.calls.values() if call.result)
+        self.size = self._state_size + results + sum(size for _, _, size in self._messages)
+
+
+def _entry(message: Message) -> tuple[Message, Any, int]:
+    encoded = jsonable(message)
+    return message, encoded, len(json.dumps(encoded))
+
+
+def _stand_in(result: JsonObject, size: int) -> JsonObject:
+    beginning = json.dumps(result["content"], ensure_ascii=False)[:2_000]
+    note = (
+        f"The worker died after this call had finished, and its result ({size} bytes) was too large to be kept "
+        f"through that. It began with: {beginning}"
+    )
+    return {"toolUseId": result["toolUseId"], "status": result["status"], "content": [{"text": note}]}
+
+
+def _calls_tools(message: Message) -> bool:
+    return any("toolUse" in block for block in message["content"])

@@ -1,0 +1,281 @@
+"""The steps of a turn, as Strands takes them: each is journaled, and some are prevented.
+
+`Steps` attaches itself to an agent through Strands' public hooks and middleware. It is registered last, so that
+its tool middleware is the innermost: right around what really runs.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+import uuid
+from collections.abc import AsyncGenerator
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from typing import Any, cast
+
+from strands import Agent
+from strands.hooks import BeforeToolsEvent, MessageAddedEvent
+from strands.interrupt import Interrupt, InterruptException
+from strands.middleware import (
+    ExecuteToolContext,
+    ExecuteToolStage,
+    InvokeModelContext,
+    InvokeModelStage,
+    MiddlewareNext,
+    ModelStopReason,
+    ToolResultEvent,
+)
+from strands.types._events import ToolInterruptEvent
+from strands.types.content import Message
+from strands.types.tools import ToolResult
+
+from abeyance.contracts import CHECKPOINT, TurnInput, Usage
+from abeyance.registry import Registration
+from activities.faults import Faults
+from activities.heartbeat import Heartbeat, RecordTooLargeError
+from activities.journal import RECORD_BYTES, Call, Journal
+from activities.questions import IN_DOUBT, belongs_to
+
+
+class TurnEndsError(BaseException):
+    """Ends an invocation at a safe point, where a snapshot is whole.
+
+    Not an `Exception`, since Strands offers those to hooks, which could ask for the model call again.
+    """
+
+    def __init__(self, stop_reason: str):
+        super().__init__(stop_reason)
+        self.stop_reason = stop_reason
+
+
+@dataclass(frozen=True)
+class Attempt:
+    """One attempt at a turn: who makes it, and what may end it early.
+
+    Attributes:
+        worker: the worker's identity.
+        cancel: set when the turn is to stop at once; what it does then counts no more.
+        draining: set when the turn is to end at its next safe point and go on elsewhere.
+    """
+
+    worker: str
+    cancel: threading.Event
+    draining: threading.Event
+
+
+class Steps:
+    """Watches over the steps of one agent in one turn.
+
+    Args:
+        agent: built and restored.
+        registration: says which of its tools are once only or repeatable.
+        turn: what the turn was given.
+        attempt: this attempt at it.
+        journal: what has been done so far.
+        heartbeat: takes the journal to the server.
+        faults: for tests.
+    """
+
+    def __init__(
+        self,
+        agent: Agent,
+        registration: Registration,
+        turn: TurnInput,
+        attempt: Attempt,
+        journal: Journal,
+        heartbeat: Heartbeat,
+        faults: Faults,
+    ):
+        self._agent, self._registration, self._turn, self._attempt = agent, registration, turn, attempt
+        self._journal, self._heartbeat, self._faults = journal, heartbeat, faults
+        self._finished_here: set[str] = set()
+        self.spent = turn.usage
+
+    def attach(self) -> None:
+        """Subscribe to the agent's messages, model calls and tool calls."""
+        self._agent.add_hook(self._message_added, MessageAddedEvent)
+        self._agent.add_hook(self._before_tools, BeforeToolsEvent)
+        self._agent.add_middleware(InvokeModelStage, self._around_model)
+        self._agent.add_middleware(ExecuteToolStage, self._around_tool)
+
+    def _message_added(self, event: MessageAddedEvent) -> None:
+        message = event.message
+        if message["role"] == "user" and any("toolResult" in block for block in message["content"]):
+            self._journal.batch_closed()
+        self._journal.note(self._agent)
+        if message["role"] == "user" or any("toolUse" in block for block in message["content"]):
+            self._heartbeat.nudge()
+
+    def _before_tools(self, event: BeforeToolsEvent) -> None:
+        if not self._agent._interrupt_state.activated and not self._journal.calls:
+            self._end_if_asked_to()
+
+    async def _around_model(
+        self, context: InvokeModelContext, next_fn: MiddlewareNext[InvokeModelContext, Any]
+    ) -> AsyncGenerator[Any, None]:
+        if not self._agent._interrupt_state.activated:
+            self._end_if_asked_to()
+        if reason := self._spent_limit():
+            raise TurnEndsError(reason)
+        async for event in next_fn(context):
+            if isinstance(event, ModelStopReason):
+                self._make_ids_unique(event.message)
+                self.spent = self.spent + usage_of(event["stop"][2])
+                self._faults.at("model answered")
+            yield event
+
+    def _end_if_asked_to(self) -> None:
+        if self._attempt.draining.is_set() or self._journal.size > RECORD_BYTES:
+            raise TurnEndsError(CHECKPOINT)
+
+    def _spent_limit(self) -> str | None:
+        limits = self._turn.limits
+        for limit, spent, name in (
+            (limits.turns, self.spent.model_calls, "limit_turns"),
+            (limits.total_tokens, self.spent.total_tokens, "limit_total_tokens"),
+            (limits.output_tokens, self.spent.output_tokens, "limit_output_tokens"),
+        ):
+            if limit is not None and spent >= limit:
+                return name
+        return None
+
+    def _make_ids_unique(self, message: Message) -> None:
+        """Some providers use a tool-use id again; interrupts and the journal would take two calls for one."""
+        taken = {
+            block["toolUse"]["toolUseId"]
+            for earlier in self._agent.messages
+            for block in earlier["content"]
+            if "toolUse" in block
+        }
+        for block in message["content"]:
+            if "toolUse" in block:
+                use, number = block["toolUse"], 1
+                wanted = use["toolUseId"]
+                while use["toolUseId"] in taken:
+                    number += 1
+                    use["toolUseId"] = f"{wanted[:48]}_{number}"
+                taken.add(use["toolUseId"])
+
+    async def _around_tool(
+        self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
+    ) -> AsyncGenerator[Any, None]:
+        key = context.tool_use["toolUseId"]
+        if "event_loop_cycle_id" not in context.invocation_state:
+            # A tool that is called by code, not by the model, belongs to whatever calls it.
+            async for event in next_fn(context):
+                yield event
+            return
+        if key not in self._finished_here and (saved := self._journal.result_of(key)):
+            yield ToolResultEvent(saved)
+            return
+        once = self._is_once_only(context)
+        call = self._call(context)
+        if key in self._journal.calls and key not in self._finished_here:
+            before = self._journal.calls[key]
+            call = replace(call, starts=before.starts + 1, doubts=before.doubts)
+            if once or before.doubts:
+                if settled := self._settle_doubt(context, before):
+                    await self._finish(key, settled, once=once)
+                    yield ToolResultEvent(settled)
+                    return
+                call = replace(call, doubts=before.doubts + 1)
+        self._journal.started(key, call)
+        try:
+            await self._write(barrier=once)
+        except RecordTooLargeError:
+            self._journal.withdrawn(key)
+            raise
+        result: ToolResultEvent | None = None
+        try:
+            self._faults.at("tool running")
+            async for event in next_fn(context):
+                if isinstance(event, ToolInterruptEvent):
+                    await self._withdraw(key, once=once)
+                if isinstance(event, ToolResultEvent):
+                    result = event
+                else:
+                    yield event
+        except InterruptException:
+            await self._withdraw(key, once=once)
+            raise
+        if result is not None:
+            await self._finish(key, result.tool_result, once=once)
+            yield result
+
+    async def _withdraw(self, key: str, *, once: bool) -> None:
+        self._journal.withdrawn(key)
+        await self._write(barrier=once)
+
+    async def _finish(self, key: str, result: ToolResult, *, once: bool) -> None:
+        if self._attempt.cancel.is_set():
+            # It may have stopped half-way because it was told to: it stays in doubt.
+            return
+        self._finished_here.add(key)
+        self._journal.finished(key, result)
+        self._journal.note(self._agent)
+        await self._write(barrier=once)
+
+    async def _write(self, *, barrier: bool) -> None:
+        if barrier:
+            await asyncio.wrap_future(self._heartbeat.flush())
+        else:
+            self._heartbeat.nudge()
+
+    def _call(self, context: ExecuteToolContext) -> Call:
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return Call(context.tool_use["name"], now, self._attempt.worker)
+
+    def _is_once_only(self, context: ExecuteToolContext) -> bool:
+        name = context.tool_use["name"]
+        if name in self._registration.repeatable:
+            return False
+        if name in self._registration.once_only or self._registration.all_once_only:
+            return True
+        hints = cast("dict[str, Any]", context.tool.tool_spec if context.tool else {}).get("annotations") or {}
+        if hints.get("readOnlyHint") or hints.get("idempotentHint"):
+            return False
+        answered = [i for i in self._agent._interrupt_state.interrupts.values() if i.response is not None]
+        return any(belongs_to(interrupt.id, context.tool_use["toolUseId"]) for interrupt in answered)
+
+    def _settle_doubt(self, context: ExecuteToolContext, before: Call) -> ToolResult | None:
+        """What a person chose for a call in doubt: a result, or `None` to run it again. Asks, if nobody has."""
+        key = context.tool_use["toolUseId"]
+        # A new name for every crash: a `retry` that was given for one must not let another pass.
+        unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{IN_DOUBT}:{before.doubts}")
+        interrupt = Interrupt(f"v1:middleware_execute_tool:{key}:{unique}", IN_DOUBT, _doubt(before))
+        answered = self._agent._interrupt_state.interrupts.get(interrupt.id)
+        if answered is None or answered.response is None:
+            raise InterruptException(interrupt)
+        response = answered.response
+        if isinstance(response, dict) and "result" in response:
+            given = response["result"]
+            content: Any = {"text": given} if isinstance(given, str) else {"json": given}
+            return {"toolUseId": key, "status": "success", "content": [content]}
+        if isinstance(response, str) and response.strip().lower() == "retry":
+            return None
+        text = (
+            "The worker died while this call ran, so it may or may not have taken effect. "
+            "A person decided to skip it: it was not run again."
+        )
+        return {"toolUseId": key, "status": "error", "content": [{"text": text}]}
+
+
+def usage_of(counted: Any) -> Usage:
+    """The usage of one model call, from what a provider counted; what it did not count is 0."""
+    usage = cast("dict[str, int]", counted or {})
+    return Usage(1, usage.get("inputTokens", 0), usage.get("outputTokens", 0), usage.get("totalTokens", 0))
+
+
+def _doubt(call: Call) -> dict[str, Any]:
+    return {
+        "message": "The worker died while this call ran. It may or may not have taken effect.",
+        "started_at": call.started_at,
+        "worker": call.worker,
+        "starts": call.starts,
+        "options": {
+            "retry": "run it again",
+            "skip": "do not run it again, and tell the model so",
+            "result": 'tell the model what came of it: {"result": ...}',
+        },
+    }
