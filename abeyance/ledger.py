@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from abeyance.answers import Answer
+from abeyance.answers import Answer, flaw
 from abeyance.contracts import Approval, Decision, Question, Response
 
 KEPT_REFUSALS = 100
@@ -70,6 +70,7 @@ class Ledger:
                     asked_at=at,
                     tool_use_id=question.tool_use_id,
                     digest=question.digest,
+                    choices=question.choices,
                 )
             asked[approval.number] = approval
         self.asked = asked
@@ -171,13 +172,13 @@ class Ledger:
         target, candidates = answer.target, self.open
         if target is None:
             if len(candidates) == 1:
-                return candidates[0], ""
+                return _fitting(candidates[0], answer.response)
             if not candidates:
                 return None, f"Nothing is open to be answered.{self._latest()}"
             return None, f"{len(candidates)} approvals are open, say which: {_listed(candidates)}."
         named = [a for a in candidates if target in (a.number, a.id)] or [a for a in candidates if a.name == target]
         if len(named) == 1:
-            return named[0], ""
+            return _fitting(named[0], answer.response)
         if named:
             return (
                 None,
@@ -198,11 +199,25 @@ class Ledger:
         return next((d for d in applied if target in (d.approval, d.id, d.name)), None)
 
     def _latest(self) -> str:
-        latest = next((d for d in reversed(self.decisions) if not d.refused), None)
+        latest = next((d for d in reversed(self.decisions) if not d.refused and d.approval), None)
         if latest is None:
             return " No question has been asked yet."
         who = f" by {latest.by}" if latest.by else ""
         return f" Approval {latest.approval} was answered {_shown(latest.response)!r}{who}."
+
+
+def _fitting(approval: Approval, response: Any) -> tuple[Approval | None, str]:
+    """The approval, if `response` is one that it takes; else why not."""
+    choices = approval.choices
+    if choices is None:
+        return approval, ""
+    if isinstance(response, str) and response.strip().lower() in set(choices) - {"result"}:
+        return approval, ""
+    given = response if isinstance(response, dict) and "result" in choices else {}
+    if set(given) == {"result"} and given["result"] is not None:
+        return approval, ""
+    words = [json.dumps({"result": "..."}) if choice == "result" else json.dumps(choice) for choice in choices]
+    return None, f"Approval {approval.number} ({approval.name}) takes {', '.join(words)}, not {_shown(response)!r}."
 
 
 def _listed(approvals: Iterable[Approval]) -> str:
@@ -210,6 +225,8 @@ def _listed(approvals: Iterable[Approval]) -> str:
 
 
 def _shown(value: Any) -> Any:
+    if problem := flaw(value):
+        return f"(not shown: {problem})"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
     if len(text) <= SHOWN_CHARACTERS:
         return value

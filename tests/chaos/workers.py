@@ -1,0 +1,114 @@
+"""Workers that can be killed by the hundred: real processes, forked from one that has imported everything."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+
+class Nursery:
+    """Forks workers on demand and kills them with SIGKILL.
+
+    Args:
+        address: of the Temporal server.
+        workspace: where effects are counted.
+        heartbeat: the heartbeat timeout, in seconds.
+    """
+
+    def __init__(self, address: str, workspace: Path, heartbeat: float):
+        given = {"address": address, "workspace": str(workspace), "heartbeat": heartbeat}
+        self._parent = subprocess.Popen(
+            [sys.executable, "-m", "tests.chaos.workers", json.dumps(given)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self.alive: dict[int, str] = {}
+
+    def __enter__(self) -> Nursery:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
+        for pid in list(self.alive):
+            self.kill(pid)
+        assert self._parent.stdin
+        self._parent.stdin.close()
+        self._parent.wait(10)
+
+    def fork(self, task_queue: str, fault: str = "") -> int:
+        """Start a worker; gives its process id."""
+        assert self._parent.stdin and self._parent.stdout
+        print(json.dumps({"task_queue": task_queue, "fault": fault}), file=self._parent.stdin, flush=True)
+        pid = int(self._parent.stdout.readline())
+        self.alive[pid] = task_queue
+        return pid
+
+    def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
+        """Send a signal to a worker of this nursery."""
+        self.alive.pop(pid, None)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def has_died(self, pid: int) -> bool:
+        """Whether a worker is gone."""
+        with suppress(OSError):
+            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        return True
+
+
+def _main() -> None:
+    given = json.loads(sys.argv[1])
+    # All imports come before the first fork, and no thread does.
+    import worker  # noqa: F401
+    from abeyance.registry import load_agents
+
+    registrations = load_agents(["tests.chaos.agents"])
+    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    for line in sys.stdin:
+        pid = os.fork()
+        if pid == 0:
+            sys.stdin.close()
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            try:
+                asyncio.run(_serve(given, json.loads(line), registrations))
+            finally:
+                os._exit(0)
+        print(pid, flush=True)
+
+
+async def _serve(given: dict[str, Any], order: dict[str, str], registrations: Any) -> None:
+    from temporalio.client import Client
+    from temporalio.worker import UnsandboxedWorkflowRunner
+
+    from abeyance.settings import Settings
+    from worker import build_worker
+
+    settings = Settings(
+        task_queue=order["task_queue"],
+        workspace=Path(given["workspace"]),
+        heartbeat_timeout=given["heartbeat"],
+        shutdown_grace=5,
+        test_fault=order["fault"],
+    )
+    stop = asyncio.Event()
+    asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
+    client = await Client.connect(given["address"])
+    # Without a cache there is no sticky queue, which would hold a dead worker's tasks back for ten seconds.
+    async with build_worker(
+        client, settings, registrations, max_cached_workflows=0, workflow_runner=UnsandboxedWorkflowRunner()
+    ):
+        await stop.wait()
+
+
+if __name__ == "__main__":
+    _main()
