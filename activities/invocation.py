@@ -13,7 +13,7 @@ from strands.types._snapshot import Snapshot
 from strands.types.content import Message
 from strands.types.session import decode_bytes_values
 
-from abeyance.contracts import TurnInput, TurnResult, Usage
+from abeyance.contracts import TurnInput, TurnResult
 from abeyance.errors import ConfigurationError
 from abeyance.jsonable import jsonable
 from abeyance.models import build_model
@@ -24,7 +24,7 @@ from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
 from activities.questions import as_questions
-from activities.steps import Attempt, Steps, TurnEndsError, usage_of
+from activities.steps import Attempt, Steps, TurnEndsError
 
 
 @dataclass(frozen=True)
@@ -100,11 +100,8 @@ class Invocation:
     async def _run(self, agent: Agent, registration: Registration) -> TurnResult:
         if self.turn.snapshot is not None:
             agent.load_snapshot(Snapshot.from_dict(decode_bytes_values(self.turn.snapshot)))
-        before = {id(message) for message in agent.messages}
         begun = self.journal.restore(agent)
         steps = Steps(agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults)
-        recorded = _usage([message for message in agent.messages if id(message) not in before])
-        steps.spent = self.turn.usage + recorded
         steps.attach()
         facts = TurnFacts(self.turn.run_id, self.number, self.journal.starts_of)
         try:
@@ -122,7 +119,7 @@ class Invocation:
             snapshot=jsonable(agent.take_snapshot(preset="session").to_dict()),
             questions=as_questions(interrupts, message),
             calls=self.journal.in_doubt() if interrupts else {},
-            usage=_usage([message for message in agent.messages if id(message) not in before]),
+            usage=self.journal.usage,
         )
 
     def _prompt(self) -> Any:
@@ -156,8 +153,3 @@ def _last_words(agent: Agent) -> Message:
 
 def _text(message: Message) -> str:
     return "\n".join(block["text"] for block in message.get("content", []) if "text" in block).strip()
-
-
-def _usage(messages: list[Message]) -> Usage:
-    spoken = [message for message in messages if message["role"] == "assistant"]
-    return sum((usage_of(message.get("metadata", {}).get("usage")) for message in spoken), Usage())

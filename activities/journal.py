@@ -20,7 +20,7 @@ from strands.types.content import Message, Messages
 from strands.types.session import decode_bytes_values
 from strands.types.tools import ToolResult
 
-from abeyance.contracts import JsonObject
+from abeyance.contracts import JsonObject, Usage
 from abeyance.jsonable import jsonable
 
 RECORD_BYTES = 1_000_000
@@ -57,6 +57,12 @@ class Journal:
     Args:
         record: what an earlier attempt recorded, `None` if nothing.
         calls: calls in doubt that came with the turn's input; a record takes their place.
+
+    Attributes:
+        calls: the tool calls of the open batch, by tool-use id.
+        usage: what the turn's model calls have cost, those included whose answers a crash has lost.
+        version: rises with every change.
+        size: of the record, in bytes, nearly.
     """
 
     def __init__(self, record: JsonObject | None, calls: JsonObject):
@@ -69,6 +75,7 @@ class Journal:
         self._found = record
         self._restored = False
         self.calls = {key: Call(**call) for key, call in (record["calls"] if record else calls).items()}
+        self.usage = Usage(**record["usage"]) if record else Usage()
         self.version = 0
         self.size = 0
 
@@ -114,6 +121,12 @@ class Journal:
             self._state = state
             self._state_size = len(json.dumps(state))
             self._restored = True
+            self._changed()
+
+    def spent(self, usage: Usage) -> None:
+        """Note what a model call has cost."""
+        with self._lock:
+            self.usage = self.usage + usage
             self._changed()
 
     def started(self, key: str, call: Call) -> None:
@@ -172,6 +185,7 @@ class Journal:
                 "kept": self._kept,
                 "messages": [encoded for _, encoded, _ in self._messages],
                 "state": self._state,
+                "usage": asdict(self.usage),
                 "calls": {key: asdict(call) for key, call in self.calls.items()},
             }
 

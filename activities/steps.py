@@ -90,7 +90,6 @@ class Steps:
         self._agent, self._registration, self._turn, self._attempt = agent, registration, turn, attempt
         self._journal, self._heartbeat, self._faults = journal, heartbeat, faults
         self._finished_here: set[str] = set()
-        self.spent = turn.usage
 
     def attach(self) -> None:
         """Subscribe to the agent's messages, model calls and tool calls."""
@@ -121,7 +120,7 @@ class Steps:
         async for event in next_fn(context):
             if isinstance(event, ModelStopReason):
                 self._make_ids_unique(event.message)
-                self.spent = self.spent + usage_of(event["stop"][2])
+                self._journal.spent(usage_of(event["stop"][2]))
                 self._faults.at("model answered")
             yield event
 
@@ -130,11 +129,11 @@ class Steps:
             raise TurnEndsError(CHECKPOINT)
 
     def _spent_limit(self) -> str | None:
-        limits = self._turn.limits
+        limits, usage = self._turn.limits, self._turn.usage + self._journal.usage
         for limit, spent, name in (
-            (limits.turns, self.spent.model_calls, "limit_turns"),
-            (limits.total_tokens, self.spent.total_tokens, "limit_total_tokens"),
-            (limits.output_tokens, self.spent.output_tokens, "limit_output_tokens"),
+            (limits.turns, usage.model_calls, "limit_turns"),
+            (limits.total_tokens, usage.total_tokens, "limit_total_tokens"),
+            (limits.output_tokens, usage.output_tokens, "limit_output_tokens"),
         ):
             if limit is not None and spent >= limit:
                 return name

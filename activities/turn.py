@@ -78,7 +78,7 @@ class Turns:
         failure: Exception | None = None
         result: TurnResult | None = None
         try:
-            result = await self._watched(invocation, heartbeat, attempt)
+            result = await self._watched(invocation, heartbeat, attempt, asked)
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure below
             failure = error
         if any(details.cancel_requested for details in asked):
@@ -93,11 +93,14 @@ class Turns:
         assert result
         return _fitting(result)
 
-    async def _watched(self, invocation: Invocation, heartbeat: Heartbeat, attempt: Attempt) -> TurnResult:
+    async def _watched(
+        self, invocation: Invocation, heartbeat: Heartbeat, attempt: Attempt, asked: list[ActivityCancellationDetails]
+    ) -> TurnResult:
         """Run the invocation in a thread, with heartbeats beside it, until it ends or nobody wants it any more."""
         work = asyncio.get_running_loop().run_in_executor(self._threads, _run, invocation)
         beat = asyncio.create_task(heartbeat.run())
         drain = asyncio.create_task(_drain(attempt))
+        whole = False
         try:
             either: set[asyncio.Future[Any]] = {work, beat}
             done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
@@ -106,13 +109,19 @@ class Turns:
                 attempt.cancel.set()
                 await asyncio.wait({work})
                 beat.result()
-            return await work
+            result = await work
+            whole = not asked
+            return result
         except asyncio.CancelledError:
             attempt.cancel.set()
             await asyncio.wait({work}, timeout=LAST_MARKS_SECONDS)
             raise
         finally:
             drain.cancel()
+            if not whole:
+                # The next attempt begins with what the server knows, so it has to know the last marks too.
+                with suppress(Exception):
+                    await asyncio.wait_for(asyncio.wrap_future(heartbeat.flush()), LAST_MARKS_SECONDS)
             beat.cancel()
 
     def _failure(self, error: Exception, journal: Journal) -> ApplicationError:

@@ -1,0 +1,138 @@
+"""Agents for the tests of the journal; what they do is counted in files of the workspace."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+from strands import Agent, ToolContext, tool
+from strands.hooks import AfterToolCallEvent, BeforeToolCallEvent
+
+from abeyance import AgentContext, ToolCall, agent, call_attempt, idempotency_key
+from tests.chaos.agents import CountingModel, Effects, effects_of
+
+GATES: dict[str, threading.Event] = {}
+"""Events that tests set to let a tool go on, by run id; they work in the test's own process only."""
+
+
+def counted(workspace: Path, run: str) -> Counter[str]:
+    """How often each effect of a run has happened."""
+    return Counter(f"{line['what']} {line['key']}" for line in effects_of(workspace, run).read())
+
+
+def _build(context: AgentContext, script: list[Any], tools: list[Any], **more: Any) -> Agent:
+    return Agent(model=CountingModel(script, effects_of(context.workspace, context.run_id)), tools=tools, **more)
+
+
+def _step(effects: Effects) -> Any:
+    @tool
+    def step(n: int) -> str:
+        """Take a step."""
+        effects.add("step", str(n))
+        return f"step {n}"
+
+    return step
+
+
+@agent("forty-steps", description="Forty tool calls, one per message")
+def forty_steps(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    script = [*(ToolCall("step", {"n": n}) for n in range(1, 40)), "Done."]
+    return _build(context, script, [_step(effects)])
+
+
+@agent("same-ids", description="A provider that gives every call the same id")
+def same_ids(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool(context=True)
+    def step(n: int, tool_context: ToolContext) -> str:
+        """Take a step."""
+        effects.add("step", f"{n} {idempotency_key(tool_context)} {call_attempt(tool_context)}")
+        return f"step {n}"
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        if event.interrupt("approve", reason=event.tool_use["input"]) != "y":
+            event.cancel_tool = "denied"
+
+    script = [
+        [ToolCall("step", {"n": 1}, id="call_1"), ToolCall("step", {"n": 2}, id="call_1")],
+        ToolCall("step", {"n": 3}, id="call_1"),
+        "Done.",
+    ]
+    return _build(context, script, [step], hooks=[ask])
+
+
+@agent("fails-late", description="Its model fails for good after a tool has run, as long as a file is there")
+def fails_late(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    class Fails(CountingModel):
+        def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+            if len(messages) > 1 and (context.workspace / "broken").exists():
+                raise ValueError("the model refuses this conversation")
+            return super().compose(messages, tool_specs, system_prompt)
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        if event.interrupt("approve") != "y":
+            event.cancel_tool = "denied"
+
+    return Agent(model=Fails([ToolCall("step", {"n": 1}), "Done."], effects), tools=[_step(effects)], hooks=[ask])
+
+
+@agent("waits-in-tool", description="A tool that works until the test says so, or until it is cancelled")
+def waits_in_tool(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool(context=True)
+    def wait(tool_context: ToolContext) -> str:
+        """Work until the gate opens."""
+        effects.add("wait", "started")
+        gate = GATES.setdefault(context.run_id, threading.Event())
+        while not gate.wait(0.02):
+            if tool_context.agent.cancel_signal.is_set():
+                effects.add("wait", "cancelled")
+                return "cancelled"
+        effects.add("wait", "finished")
+        return "finished"
+
+    return _build(context, [ToolCall("wait"), ToolCall("step", {"n": 1}), "Done."], [wait, _step(effects)])
+
+
+@agent("big-results", description="Three tool results of 600 kB each")
+def big_results(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def load(n: int) -> str:
+        """Load much."""
+        effects.add("load", str(n))
+        return "x" * int(context.options.get("size", 400_000))
+
+    calls = [ToolCall("load", {"n": n}) for n in (1, 2, 3, 4)]
+    return _build(context, [*calls, "Done."], [load])
+
+
+@agent("retrying-hook", description="A hook asks for one more try of each call")
+def retrying_hook(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    tries: Counter[str] = Counter()
+
+    def again(event: AfterToolCallEvent) -> None:
+        tries[event.tool_use["toolUseId"]] += 1
+        event.retry = tries[event.tool_use["toolUseId"]] < 2
+
+    return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[again])
+
+
+@agent("slow-hook", description="A synchronous hook that blocks for two seconds")
+def slow_hook(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    def block(event: BeforeToolCallEvent) -> None:
+        time.sleep(2)
+
+    return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[block])

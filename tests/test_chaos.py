@@ -1,0 +1,36 @@
+"""Workers killed with SIGKILL, everywhere: what was acknowledged is never done again, what was approved is done."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from temporalio.client import Client
+
+from tests.chaos.scenarios import every_point, random_points
+
+
+@pytest.mark.timeout(240)
+async def test_killed_at_every_point(client: Client, tmp_path: Path) -> None:
+    """At each occurrence of each point of the journal, of a model call and of a tool, the worker dies once."""
+    counts = await every_point(client, tmp_path)
+    for point, counted in counts.items():
+        print(f"{point}: {counted}")
+        assert counted.violations == 0, counted.notes
+    # The script has five model calls and nine tool calls; each point must really have been reached.
+    assert counts["model answered"].kills == 5
+    assert counts["tool running"].kills == 9
+    assert counts["about to write"].kills >= 12
+    assert counts["written"].kills >= 12
+    assert sum(counted.doubts for counted in counts.values()) > 0
+
+
+@pytest.mark.timeout(400)
+async def test_killed_at_random(client: Client, tmp_path: Path) -> None:
+    """Two workers are killed again and again under 200 runs."""
+    counted = await random_points(client, tmp_path, 200)
+    print(f"at random: {counted}")
+    assert counted.violations == 0, counted.notes
+    assert counted.runs == 200
+    assert counted.kills >= 10

@@ -1,0 +1,228 @@
+"""The journal from outside: what a turn does once, what it does again, and how it ends early."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from temporalio.api.enums.v1 import EventType
+from temporalio.client import WorkflowFailureError
+
+from abeyance.contracts import RunResult
+from tests.conftest import Start
+from tests.journal_agents import GATES, counted
+from tests.support import StartedRun, World, until
+
+
+async def activities(run: StartedRun) -> list[Any]:
+    """The attributes of the run's ActivityTaskStarted events."""
+    events = (await run.handle.fetch_history()).events
+    wanted = EventType.EVENT_TYPE_ACTIVITY_TASK_STARTED
+    return [e.activity_task_started_event_attributes for e in events if e.event_type == wanted]
+
+
+async def test_forty_tool_calls_are_one_activity(start_world: Start) -> None:
+    """However many model and tool calls a turn makes, the history holds one activity."""
+    async with start_world() as world:
+        run = await world.start("forty-steps", "go")
+        result = await run.result()
+        assert len(await activities(run)) == 1
+        assert counted(world.workspace, run.id) == {
+            **{f"step {n}": 1 for n in range(1, 40)},
+            **{f"model {n}": 1 for n in range(40)},
+        }
+        assert result.usage.model_calls == 40
+
+
+async def test_repeated_tool_use_ids_are_told_apart(world: World) -> None:
+    """Two calls under one id are two questions, and each answer reaches its own call; keys never repeat."""
+    run = await world.start("same-ids", "go")
+    status = await run.reaches("waiting", approvals=2)
+    assert [approval.input for approval in status.approvals] == [{"n": 1}, {"n": 2}]
+    await run.handle.signal("deny", 1)
+    await run.handle.signal("approve", 2)
+    await run.reaches("waiting", approvals=1)
+    await run.handle.signal("approve")
+    await run.result()
+    steps = [key for key in counted(world.workspace, run.id) if key.startswith("step")]
+    assert steps == [f"step 2 {run.id}/call_1_2 1", f"step 3 {run.id}/call_1_3 1"]
+
+
+async def test_a_parked_turn_goes_on_from_what_it_had_done(world: World) -> None:
+    """The model fails after an approved tool ran: `retry` does not run the tool again."""
+    (world.workspace / "broken").touch()
+    run = await world.start("fails-late", "go")
+    await run.reaches("waiting", approvals=1)
+    await run.handle.signal("approve")
+    status = await run.reaches("parked")
+    assert "refuses this conversation" in (status.problem or "")
+    await run.handle.signal("retry", {"by": "ann"})
+    await run.handle.signal("retry")
+    await run.reaches("parked")
+    (world.workspace / "broken").unlink()
+    await run.handle.signal("retry")
+    result = await run.result()
+    assert result.message == "Done."
+    assert counted(world.workspace, run.id) == {"model 0": 1, "model 1": 1, "step 1": 1}
+    assert [(d.response, d.by) for d in result.decisions if d.via == "signal retry" and not d.refused][0] == (
+        "retry",
+        "ann",
+    )
+
+
+async def test_a_parked_run_can_be_aborted(start_world: Start) -> None:
+    async with start_world() as world:
+        (world.workspace / "broken").touch()
+        run = await world.start("fails-late", "go")
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("approve")
+        await run.reaches("parked")
+        await run.handle.signal("abort")
+        with pytest.raises(WorkflowFailureError) as failed:
+            await run.result()
+        assert "refuses this conversation" in str(failed.value.cause)
+
+
+@pytest.mark.parametrize(
+    ("limits", "reason", "calls"),
+    [
+        ({"turns": 3}, "limit_turns", 3),
+        ({"total_tokens": 1}, "limit_total_tokens", 1),
+        ({"output_tokens": 1}, "limit_output_tokens", 1),
+    ],
+)
+async def test_budgets_end_the_run(limits: dict[str, int], reason: str, calls: int, start_world: Start) -> None:
+    """The run ends before the model call that would be one too many, and says which budget was spent."""
+    async with start_world() as world:
+        run = await world.start("forty-steps", "go", limits=limits)
+        result = await run.result()
+        assert result.stop_reason == reason
+        assert result.usage.model_calls == calls
+        assert sum(key.startswith("model") for key in counted(world.workspace, run.id)) == calls
+
+
+async def test_a_budget_holds_across_turns(start_world: Start) -> None:
+    """Model calls before an approval count after it."""
+    async with start_world() as world:
+        run = await world.start("same-ids", "go", limits={"turns": 2})
+        await run.reaches("waiting", approvals=2)
+        await run.handle.signal("approve", [1, 2])
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("approve")
+        result = await run.result()
+        assert (result.stop_reason, result.usage.model_calls) == ("limit_turns", 2)
+
+
+async def test_a_stopping_worker_hands_its_turn_over(start_world: Start) -> None:
+    """The tool that is at work ends within the grace; then another worker goes on, and no attempt has failed."""
+    async with start_world(shutdown_grace=30, max_cached_workflows=0) as world:
+        run = await world.start("waits-in-tool", "go")
+        await until(lambda: _seen(world, run, "wait started"), what="the tool to start")
+        queue = world.settings.task_queue
+        gate = GATES[run.id]
+        # Leaving the block stops the worker, which waits for the turn; the gate opens while it does so.
+        threading.Timer(0.5, gate.set).start()
+    async with start_world(task_queue=queue, max_cached_workflows=0):
+        result: RunResult = await run.result()
+    assert result.message == "Done."
+    assert counted(world.workspace, run.id) == {
+        "model 0": 1, "wait started": 1, "wait finished": 1, "model 1": 1, "step 1": 1, "model 2": 1,
+    }  # fmt: skip
+    assert [started.attempt for started in await activities(run)] == [1, 1]
+
+
+async def test_a_cancelled_run_stops_its_tool(world: World) -> None:
+    """The tool sees the cancel signal; what it returns then is not kept, and the run ends as cancelled."""
+    run = await world.start("waits-in-tool", "go")
+    await until(lambda: _seen(world, run, "wait started"), what="the tool to start")
+    await run.handle.cancel()
+    with pytest.raises(WorkflowFailureError) as ended:
+        await run.result()
+    assert "cancelled" in str(ended.value.cause).lower()
+    effects = counted(world.workspace, run.id)
+    assert effects["wait cancelled"] == 1
+    assert effects["model 1"] == 0
+    assert (await run.status()).state == "cancelled"
+
+
+async def test_a_paused_activity_stops_at_a_safe_point(start_world: Start) -> None:
+    """`temporal activity pause` holds the turn; after `unpause` it goes on without doing anything again."""
+    async with start_world(heartbeat_timeout=2) as world:
+        run = await world.start("waits-in-tool", "go")
+        await until(lambda: _seen(world, run, "wait started"), what="the tool to start")
+        pending = (await run.handle.describe()).raw_description.pending_activities[0]
+        await _activity(world, "pause", run.id, pending.activity_id)
+        await asyncio.sleep(1)  # a keep-alive has to tell the turn; nothing outside shows that it did
+        GATES[run.id].set()
+
+        async def held() -> bool:
+            found = (await run.handle.describe()).raw_description.pending_activities
+            return bool(found) and found[0].state.__int__() == 4
+
+        await until(held, what="the activity to be paused")
+        assert counted(world.workspace, run.id)["model 1"] == 0
+        await _activity(world, "unpause", run.id, pending.activity_id)
+        await run.result()
+        assert counted(world.workspace, run.id)["wait started"] == 1
+
+
+async def test_a_large_record_ends_the_turn_as_a_checkpoint(start_world: Start) -> None:
+    """Beyond what a heartbeat may hold, the turn goes on in a new activity; nothing is done again."""
+    async with start_world() as world:
+        run = await world.start("big-results", "go")
+        result = await run.result()
+        assert result.message == "Done."
+        assert len(await activities(run)) > 1
+        assert counted(world.workspace, run.id) == {
+            **{f"load {n}": 1 for n in range(1, 5)},
+            **{f"model {n}": 1 for n in range(5)},
+        }
+
+
+async def test_a_conversation_too_large_for_the_server_parks_the_run(start_world: Start) -> None:
+    """It says what is too large, and does not retry for ever."""
+    async with start_world() as world:
+        run = await world.start("big-results", "go", options={"size": 2_500_000})
+        status = await run.reaches("parked")
+        assert "bytes" in (status.problem or "")
+
+
+async def test_a_hook_may_ask_for_another_try_of_a_call(start_world: Start) -> None:
+    """The journal's result does not stand in for a try that the agent's own hook asks for."""
+    async with start_world() as world:
+        run = await world.start("retrying-hook", "go")
+        await run.result()
+        assert counted(world.workspace, run.id)["step 1"] == 2
+
+
+async def test_a_hook_that_blocks_holds_up_nobody(start_world: Start) -> None:
+    """Its own heartbeats go on: with a heartbeat timeout below the hook's two seconds, one attempt is enough."""
+    async with start_world(heartbeat_timeout=1) as world:
+        run = await world.start("slow-hook", "go")
+        await run.result()
+        assert [started.attempt for started in await activities(run)] == [1]
+
+
+async def _seen(world: World, run: StartedRun, effect: str) -> bool:
+    return bool(counted(world.workspace, run.id)[effect])
+
+
+async def _activity(world: World, verb: str, run: str, activity_id: str) -> None:
+    from temporalio.api.common.v1 import WorkflowExecution
+    from temporalio.api.workflowservice.v1 import PauseActivityRequest, UnpauseActivityRequest
+
+    execution = WorkflowExecution(workflow_id=run)
+    service, namespace = world.client.workflow_service, world.client.namespace
+    if verb == "pause":
+        await service.pause_activity(
+            PauseActivityRequest(namespace=namespace, execution=execution, id=activity_id),
+            timeout=timedelta(seconds=10),
+        )
+    else:
+        await service.unpause_activity(
+            UnpauseActivityRequest(namespace=namespace, execution=execution, id=activity_id),
+            timeout=timedelta(seconds=10),
+        )
