@@ -36,6 +36,7 @@ from abeyance.contracts import (
     RunStatus,
 )
 from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
+from abeyance.progress import Progress, progress_of
 
 QUERY_TIMEOUT = timedelta(seconds=15)
 UPDATE_SECONDS = 5.0
@@ -134,6 +135,15 @@ class Runs:
         """
         with self._errors(run):
             return await _summarised(await self._handle(run).describe())
+
+    async def progress(self, run: str) -> Progress | None:
+        """What the run's turn is doing right now, or `None` if it is in none. No worker is asked.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        with self._errors(run):
+            return await progress_of(self._client, await self._handle(run).describe())
 
     async def listed(self, *, open_only: bool = False) -> AsyncIterator[RunSummary]:
         """All runs the server still knows, latest first; the visibility store may lag by a second or so."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +17,7 @@ from abeyance.cli._shared import (
     brief,
     call,
     fail,
+    printable,
     say,
     say_json,
     settings,
@@ -26,6 +28,7 @@ from abeyance.cli._shared import (
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval, Decision, RunResult, RunStatus
+    from abeyance.progress import Progress
     from abeyance.runs import Runs
 
 ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
@@ -115,11 +118,13 @@ def show(run: Run, json_: Json = False) -> None:
     """Show where a run stands: what is open, what was decided and what was refused."""
 
     async def work(runs: Runs) -> None:
-        status = await runs.status(run)
+        status, progress = await runs.status(run), await runs.progress(run)
         if json_:
-            say_json({"run": run} | asdict(status))
+            say_json(_complete(run, status, progress))
         else:
             tell(run, status)
+            if progress:
+                say(f"  now: {doing(progress)}")
 
     with_runs(work)
 
@@ -177,27 +182,63 @@ def agents(json_: Json = False) -> None:
 
 async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
     """Print what changes in a run until it ends; returns its result, or raises what `Runs.result` raises."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console()
     ending = asyncio.ensure_future(runs.result(run))
     before: dict[str, Any] = {}
-    while True:
-        done = ending.done()
-        if not done or not ending.exception():
-            status = await runs.status(run)
-            now = asdict(status)
-            if as_json and now != before:
-                say_json({"run": run} | now)
-            elif not as_json and (
-                now["approvals"] != before.get("approvals", [])
-                or (status.problem and status.problem != before.get("problem"))
-            ):
-                tell(run, status, short=True)
-            before = now
-        if done:
-            ended = await ending
-            if not as_json:
-                say(ended.message)
-            return ended
-        await asyncio.wait({ending}, timeout=0.5)
+    with console.status("") if console.is_terminal and not as_json else nullcontext() as spinner:
+        while True:
+            done = ending.done()
+            if not done or not ending.exception():
+                status, progress = await runs.status(run), await runs.progress(run)
+                now = _complete(run, status, progress)
+                if as_json and now != before:
+                    say_json(now)
+                elif not as_json:
+                    _tell_news(run, status, progress, before)
+                if spinner:
+                    spinner.update(Text(printable(f"{status.state}: {doing(progress) if progress else 'waiting'}")))
+                before = now
+            if done:
+                ended = await ending
+                if not as_json:
+                    say(ended.message)
+                return ended
+            await asyncio.wait({ending}, timeout=0.5)
+
+
+def _tell_news(run: str, status: RunStatus, progress: Progress | None, before: dict[str, Any]) -> None:
+    now = asdict(status)
+    if now["approvals"] != before.get("approvals", []) or (status.problem and status.problem != before.get("problem")):
+        tell(run, status, short=True)
+    if progress and progress.failure and (progress.attempt, progress.failure) != _failed(before):
+        say(f"  {doing(progress)}")
+
+
+def _failed(before: dict[str, Any]) -> tuple[int, str] | None:
+    progress = before.get("progress")
+    return (progress["attempt"], progress["failure"]) if progress else None
+
+
+def doing(progress: Progress) -> str:
+    """What a turn is doing, on one line."""
+    parts = [f"attempt {progress.attempt} {progress.state.replace('_', ' ')}"]
+    if progress.worker:
+        parts[0] += f" on {progress.worker}"
+    if progress.messages:
+        parts.append(f"{progress.messages} new messages, {progress.usage.total_tokens} tokens")
+    parts += [f"{call.tool} runs for {age(call.started_at)}" for call in progress.running]
+    if progress.failure:
+        parts.append(f"the last attempt failed: {brief(progress.failure, 500)}")
+    if progress.next_try:
+        parts.append(f"next try at {progress.next_try}")
+    return "; ".join(parts)
+
+
+def _complete(run: str, status: RunStatus, progress: Progress | None) -> dict[str, Any]:
+    return {"run": run} | asdict(status) | {"progress": asdict(progress) if progress else None}
 
 
 def tell(run: str, status: RunStatus, *, short: bool = False) -> None:
