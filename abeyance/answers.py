@@ -6,12 +6,16 @@ blocks. Everything that can be understood in one way only is understood; everyth
 
 from __future__ import annotations
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Target = int | str | None
 """An approval as a person names it: its number, its id or name, or `None` for the only open one."""
+
+MAX_DEPTH = 50
+"""How deep an answer may nest. What nests deeper than Python recurses could be stored and never be read again."""
 
 _ADDRESS_KEYS = {"approval", "by", "comment", "key"}
 
@@ -96,6 +100,29 @@ def read_note(args: Sequence[Any]) -> tuple[str | None, str | None]:
     return _text(value, "by", strict=False), _text(value, "comment", strict=False)
 
 
+def flaw(value: Any) -> str | None:
+    """Why `value` cannot be kept and handed on as JSON, or `None` if it can."""
+    level = [value]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for item in level
+            if isinstance(item, (dict, list))
+            for inner in (item.values() if isinstance(item, dict) else item)
+        ]
+        if not level:
+            break
+    else:
+        return f"It nests deeper than {MAX_DEPTH} levels."
+    try:
+        json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
+    except UnicodeEncodeError:
+        return "It holds half a character (a surrogate without its other half)."
+    except ValueError:
+        return "It holds a number that JSON does not know (NaN or Infinity)."
+    return None
+
+
 def _is_addressed(value: Any) -> bool:
     return isinstance(value, dict) and bool({"approval", "response", "interruptResponse"} & set(value))
 
@@ -128,6 +155,8 @@ def _addressed(value: dict[str, Any], response: Any) -> Answer:
 def _only(verb: str, args: Sequence[Any]) -> Any:
     if len(args) > 1:
         raise UnreadableError(f"{verb} takes one JSON value or none, and {len(args)} arrived.")
+    if args and (problem := flaw(args[0])):
+        raise UnreadableError(problem)
     return args[0] if args else None
 
 
@@ -150,6 +179,7 @@ def _text(value: dict[str, Any], name: str, *, strict: bool = True) -> str | Non
         if strict:
             raise UnreadableError(f'"{name}" must be a text.')
         return None
+    text = text.encode(errors="replace").decode()
     return text if len(text) <= 2_000 else f"{text[:2_000]}…"
 
 

@@ -25,6 +25,13 @@ def jsonable(value: Any) -> Any:
     ISO 8601 texts, decimals and UUIDs texts, sets sorted lists, pydantic models and dataclasses objects, and
     anything else its `repr`.
     """
+    try:
+        return _converted(value)
+    except Exception as error:  # noqa: BLE001 - a foreign object's own code; what it holds must not fail a turn
+        return f"<{type(value).__name__}, not readable: {type(error).__name__}>"
+
+
+def _converted(value: Any) -> Any:
     if value is None or isinstance(value, (bool, str)):
         return value
     if isinstance(value, enum.Enum):

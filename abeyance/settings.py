@@ -8,6 +8,9 @@ from pathlib import Path
 
 from abeyance.errors import ConfigurationError
 
+MOST_SECONDS = 7 * 24 * 3600.0
+"""The most that any time may be set to: what a turn may take."""
+
 
 @dataclass(frozen=True)
 class Settings:
@@ -52,7 +55,7 @@ class Settings:
             "ABEYANCE_SHUTDOWN_GRACE",
             "ABEYANCE_TEST_FAULT",
         }
-        given = {name: value for name, value in env.items() if name.startswith("ABEYANCE_") and value.strip()}
+        given = {name: value.strip() for name, value in env.items() if name.startswith("ABEYANCE_") and value.strip()}
         if unknown := sorted(set(given) - known):
             raise ConfigurationError(f"Unknown setting {unknown[0]}. Known: {', '.join(sorted(known))}.")
         agents = tuple(name.strip() for name in given.get("ABEYANCE_AGENTS", "agents").split(",") if name.strip())
@@ -74,6 +77,9 @@ def _seconds(env: Mapping[str, str], name: str, default: float, *, at_least: flo
         value = float(env[name])
     except ValueError:
         value = float("nan")
-    if not at_least <= value < float("inf"):
-        raise ConfigurationError(f"{name} must be a number of seconds, at least {at_least:g}, not {env[name]!r}.")
+    if not at_least <= value <= MOST_SECONDS:
+        raise ConfigurationError(
+            f"{name} must be a number of seconds, at least {at_least:g} and at most {MOST_SECONDS:g}, "
+            f"not {env[name]!r}."
+        )
     return value

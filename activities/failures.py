@@ -115,6 +115,9 @@ def _code(error: BaseException) -> str | None:
 
 def _status(error: BaseException) -> int | None:
     status = getattr(error, "status_code", None)
+    response = getattr(error, "response", None)
+    if status is None and isinstance(response, dict):
+        status = response.get("ResponseMetadata", {}).get("HTTPStatusCode")
     return status if isinstance(status, int) else None
 
 
@@ -124,8 +127,9 @@ def _passes(error: BaseException) -> bool:
     if any(base.__name__ in _PASSING_NAMES for base in type(error).__mro__):
         return True
     from botocore import exceptions as aws
+    from botocore.eventstream import ParserError
 
-    return isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aws.ResponseStreamingError))
+    return isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aws.ResponseStreamingError, ParserError))
 
 
 def _text(error: BaseException) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import logging
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -26,6 +27,9 @@ RECONNECT_SECONDS = 0.5
 class TurnLostError(Exception):
     """The server has given this turn to somebody else, or the run has ended. What it does counts no more."""
 
+    def __init__(self) -> None:
+        super().__init__("The turn was given to another worker, or its run has ended.")
+
 
 class RecordTooLargeError(Exception):
     """The journal's record no longer fits a heartbeat, so that a call that may run only once cannot start."""
@@ -39,7 +43,8 @@ class Heartbeat:
     Args:
         handle: of the activity, by its task token.
         journal: whose record is sent.
-        interval: of the repetitions, in seconds.
+        timeout: the activity's heartbeat timeout, in seconds. A third of it lies between two repetitions, and after
+            so long without an acknowledgement the turn counts as lost: the server has given it to somebody else.
         told: called with what the server says when it wants the activity to stop.
         faults: for tests.
     """
@@ -48,11 +53,12 @@ class Heartbeat:
         self,
         handle: AsyncActivityHandle,
         journal: Journal,
-        interval: float,
+        timeout: float,
         told: Callable[[ActivityCancellationDetails], None],
         faults: Faults,
     ):
-        self._handle, self._journal, self._interval, self._told, self._faults = handle, journal, interval, told, faults
+        self._handle, self._journal, self._timeout, self._told, self._faults = handle, journal, timeout, told, faults
+        self._acknowledged = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._waiting: list[tuple[int, concurrent.futures.Future[None]]] = []
@@ -87,7 +93,7 @@ class Heartbeat:
         """Send heartbeats until cancelled; returns if the turn is lost."""
         while not self._lost:
             with suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), self._interval)
+                await asyncio.wait_for(self._wake.wait(), self._timeout / 3)
             self._wake.clear()
             version, record = self._journal.read()
             if self._journal.size > LARGEST_RECORD:
@@ -102,7 +108,13 @@ class Heartbeat:
 
     async def _send(self, record: object) -> bool:
         try:
-            await self._handle.heartbeat(record)
+            await asyncio.wait_for(
+                self._handle.heartbeat(record), self._acknowledged + self._timeout - time.monotonic()
+            )
+        except TimeoutError:
+            log.warning("no heartbeat was acknowledged for %g s: the turn is left to another worker", self._timeout)
+            self._lose()
+            return False
         except AsyncActivityCancelledError as asked:
             # The server has kept the details all the same.
             self._told(asked.details or ActivityCancellationDetails(cancel_requested=True))
@@ -114,6 +126,7 @@ class Heartbeat:
             await asyncio.sleep(RECONNECT_SECONDS)
             self._wake.set()
             return False
+        self._acknowledged = time.monotonic()
         return True
 
     def _settle(self, version: int, error: Exception | None = None) -> None:

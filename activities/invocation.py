@@ -24,6 +24,7 @@ from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
 from activities.questions import as_questions
+from activities.replies import require_whole_replies
 from activities.steps import Attempt, Steps, TurnEndsError
 
 
@@ -141,6 +142,7 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
     # Strands has no public way to take back its default strategy, which sleeps up to two minutes inside the call.
     if type(agent._retry_strategy) is ModelRetryStrategy:
         agent._retry_strategy._max_attempts = 1
+    require_whole_replies(agent.model)
     if type(agent.callback_handler) is PrintingCallbackHandler:
         agent.callback_handler = null_callback_handler
     return agent

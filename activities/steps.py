@@ -33,7 +33,7 @@ from strands.types.tools import ToolResult
 from abeyance.contracts import CHECKPOINT, TurnInput, Usage
 from abeyance.registry import Registration
 from activities.faults import Faults
-from activities.heartbeat import Heartbeat, RecordTooLargeError
+from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.journal import RECORD_BYTES, Call, Journal
 from activities.questions import IN_DOUBT, belongs_to
 
@@ -217,7 +217,12 @@ class Steps:
 
     async def _write(self, *, barrier: bool) -> None:
         if barrier:
-            await asyncio.wrap_future(self._heartbeat.flush())
+            try:
+                await asyncio.wrap_future(self._heartbeat.flush())
+            except TurnLostError:
+                # Whatever Strands makes of this exception, it must take no further step.
+                self._attempt.cancel.set()
+                raise
         else:
             self._heartbeat.nudge()
 

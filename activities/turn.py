@@ -72,8 +72,7 @@ class Turns:
             (attempt.draining if details.paused else attempt.cancel).set()
 
         handle = activity.client().get_async_activity_handle(task_token=info.task_token)
-        interval = info.heartbeat_timeout.total_seconds() / 3
-        heartbeat = Heartbeat(handle, journal, interval, told, self._faults)
+        heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
         invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, self._faults)
         failure: Exception | None = None
         result: TurnResult | None = None

@@ -6,6 +6,7 @@ neither `..`, nor an absolute path, nor a link that is swapped in at the last mo
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,7 +17,7 @@ from pathlib import Path
 
 
 class WorkspaceError(ValueError):
-    """A path that the tools do not touch; the message names each one and why, and nothing was changed."""
+    """Paths that the tools do not touch; the message names each one and why, and what was done, if anything was."""
 
 
 @dataclass(frozen=True)
@@ -34,24 +35,30 @@ class Workspace:
         return self._checked(paths, self._line)
 
     def delete(self, paths: Sequence[str]) -> list[str]:
-        """Delete the files at `paths`, all of them or, if one of them cannot be deleted, none.
+        """Delete the files at `paths`: all of them, or none if one of them is not what may be deleted.
 
         Raises:
             WorkspaceError: if a path leads out of the workspace, does not exist, is no regular file or is named
-                twice.
+                twice, or if the file system refuses.
         """
         files = self._checked(paths, self._require_file)
         if twice := sorted({path for path in files if files.count(path) > 1}):
             raise WorkspaceError(f"Nothing was deleted. Named twice: {', '.join(twice)}.")
-        for path in files:
-            with self._parent(path) as (directory, name):
-                os.unlink(name, dir_fd=directory)
+        for done, path in enumerate(files):
+            try:
+                with self._parent(path) as (directory, name):
+                    os.unlink(name, dir_fd=directory)
+            except OSError as error:
+                before = f"Deleted {', '.join(files[:done])} and no more" if done else "Nothing was deleted"
+                raise WorkspaceError(f"{before}. {path}: {_reason(error)}.") from error
         return files
 
     def _checked(self, paths: Sequence[str], check: object) -> list[str]:
         assert callable(check)
         if not paths:
             raise WorkspaceError("No path was given.")
+        if not self.root.is_dir():
+            raise WorkspaceError(f"Nothing was touched. There is no workspace at {self.root}.")
         done, problems = [], []
         for path in paths:
             try:
@@ -112,6 +119,6 @@ def _kind(mode: int) -> str:
 def _reason(error: Exception) -> str:
     if isinstance(error, FileNotFoundError):
         return "does not exist"
-    if isinstance(error, NotADirectoryError) or getattr(error, "errno", None) == 40:
+    if isinstance(error, NotADirectoryError) or getattr(error, "errno", None) == errno.ELOOP:
         return "leads through something that is no directory of the workspace"
     return getattr(error, "strerror", None) or str(error)

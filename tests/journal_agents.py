@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import threading
 import time
 from collections import Counter
@@ -136,3 +138,104 @@ def slow_hook(context: AgentContext) -> Agent:
         time.sleep(2)
 
     return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[block])
+
+
+def _die_if_asked(workspace: Path) -> None:
+    """Kill this process, once for each file "die-…" in the workspace."""
+    for order in sorted(workspace.glob("die-*")):
+        order.unlink()
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@agent("payer", once_only=["pay"], description="Pays once; the tool may kill its own process")
+def payer(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool(context=True)
+    def pay(amount: int, tool_context: ToolContext) -> str:
+        """Pay."""
+        effects.add("pay", f"start {call_attempt(tool_context)}")
+        _die_if_asked(context.workspace)
+        while (context.workspace / "hold").exists():
+            time.sleep(0.02)
+        effects.add("pay", "finish")
+        return "paid for real"
+
+    return _build(context, [ToolCall("pay", {"amount": 5}), "Done."], [pay])
+
+
+@agent("three-at-once", description="One call finishes, one asks, one dies")
+def three_at_once(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def fast() -> str:
+        """Finish at once."""
+        effects.add("fast", "finish")
+        return "fast"
+
+    @tool
+    def asked() -> str:
+        """Be asked about."""
+        effects.add("asked", "finish")
+        return "asked"
+
+    @tool
+    def dies() -> str:
+        """Die the first time, when the others are where they stay."""
+        effects.add("dies", "start")
+        time.sleep(0.5)  # so that the finish of `fast` has reached the server
+        _die_if_asked(context.workspace)
+        effects.add("dies", "finish")
+        return "dies"
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        if event.tool_use["name"] == "asked" and event.interrupt("approve") != "y":
+            event.cancel_tool = "denied"
+
+    return _build(
+        context, [[ToolCall("fast"), ToolCall("asked"), ToolCall("dies")], "Done."], [fast, asked, dies], hooks=[ask]
+    )
+
+
+@agent("dies-at-twenty", description="Forty model calls; the process dies in the twentieth tool call")
+def dies_at_twenty(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def step(n: int) -> str:
+        """Take a step."""
+        effects.add("step", str(n))
+        if n == 20:
+            time.sleep(0.3)  # so that everything before has reached the server
+            _die_if_asked(context.workspace)
+        return f"step {n}"
+
+    return _build(context, [*(ToolCall("step", {"n": n}) for n in range(1, 40)), "Done."], [step])
+
+
+@agent("held", description="A tool that works for as long as the file `hold` is there")
+def held(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def work(n: int) -> str:
+        """Work."""
+        effects.add("work", f"start {n}")
+        while (context.workspace / "hold").exists():
+            time.sleep(0.02)
+        effects.add("work", f"finish {n}")
+        return "worked"
+
+    return _build(context, [ToolCall("work", {"n": 1}), ToolCall("work", {"n": 2}), "Done."], [work])
+
+
+@agent("file-manager-like", description="One step, which a hook asks about")
+def file_manager_like(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        if event.interrupt("approve") != "y":
+            event.cancel_tool = "denied"
+
+    return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[ask])

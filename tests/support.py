@@ -21,7 +21,7 @@ PATIENCE = 60.0
 T = TypeVar("T")
 
 
-async def until(look: Callable[[], Awaitable[T]], *, what: str, patience: float = PATIENCE) -> T:
+async def until(look: Callable[[], Awaitable[T | None]], *, what: str, patience: float = PATIENCE) -> T:
     """Ask `look` again and again until it gives something true; fail, saying `what`, when patience is over."""
     end = time.monotonic() + patience
     while True:

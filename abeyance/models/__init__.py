@@ -69,11 +69,21 @@ def _bedrock(model_id: str) -> Model:
     global _session  # noqa: PLW0603 - boto3's session is expensive, and making clients from it is not thread-safe
     with _session_lock:
         _session = _session or boto3.Session()
-        return BedrockModel(
+        model = BedrockModel(
             boto_session=_session,
             boto_client_config=Config(retries={"total_max_attempts": 1}, read_timeout=MODEL_READ_TIMEOUT),
             model_id=model_id,
         )
+    model.client.meta.events.register("after-call.bedrock-runtime.*", _forget_refused_keys)
+    return model
+
+
+def _forget_refused_keys(http_response: Any, **_: Any) -> None:
+    """A session keeps the keys that it has once read; a person may have renewed them by the next attempt."""
+    global _session  # noqa: PLW0603 - see above
+    if http_response.status_code in {401, 403}:
+        with _session_lock:
+            _session = None
 
 
 def _with_client_args(module: str, name: str, **client_args: Any) -> Callable[[str], Model]:

@@ -52,7 +52,7 @@ class LocalModel(Model):
         """Stream the reply to `messages`, in the events of the Converse API, with token counts estimated."""
         content = self.compose(messages, tool_specs or [], system_prompt)
         reply: Messages = [{"role": "assistant", "content": content}]
-        input_tokens = await self.count_tokens(messages, tool_specs, system_prompt)
+        input_tokens = max(1, await self.count_tokens(messages, tool_specs, system_prompt))
         output_tokens = max(1, await self.count_tokens(reply))
         yield {"messageStart": {"role": "assistant"}}
         for block in content:

@@ -23,6 +23,7 @@ _SAME = [
     {"inspect", "look", "check", "examine", "show", "list", "stat", "describe", "read"},
     {"pay", "transfer", "send", "wire"},
 ]
+_QUOTED = r"\"([^\"\n]+)\"|(?<!\w)'([^'\n]+)'(?!\w)|`([^`\n]+)`"
 _FILLER = {
     "a", "an", "all", "and", "at", "both", "can", "could", "directory", "file", "files", "folder", "for", "from",
     "in", "into", "it", "me", "my", "now", "of", "on", "or", "please", "the", "them", "these", "this", "to", "you",
@@ -66,7 +67,7 @@ def _plan(request: str, specs: Sequence[ToolSpec]) -> list[list[_Step]]:
     """The calls to make, message by message: first a look at what is concerned, then the acts."""
     acts: list[_Step] = []
     spec: ToolSpec | None = None
-    for clause in re.split(r"[;\n]|[.!?](?:\s|$)|\bthen\b|\balso\b", request):
+    for clause in _clauses(request):
         spec = _tool_for(clause, specs) or spec
         if spec and (arguments := _arguments(clause, spec)) is not None:
             acts.append(_Step(spec["name"], arguments))
@@ -88,12 +89,23 @@ def _looks(acts: list[_Step], specs: Sequence[ToolSpec]) -> list[_Step]:
     return []
 
 
+def _clauses(request: str) -> list[str]:
+    """The parts of `request` between full stops, semicolons, ends of lines and "then"; quoted names stay whole."""
+    clauses = [""]
+    for part in re.finditer(rf"{_QUOTED}|(?P<end>[;\n]|(?<![\s.])[.!?](?=\s|$)|(?<!\S)(?:then|also)(?!\S))|.", request):
+        if part["end"]:
+            clauses.append("")
+        else:
+            clauses[-1] += part[0]
+    return clauses
+
+
 def _tool_for(clause: str, specs: Sequence[ToolSpec]) -> ToolSpec | None:
-    words = set(re.findall(r"[a-z]+", clause.lower()))
-    for spec in specs:
-        verb = _verb(spec["name"])
-        if words & ({verb} | next((group for group in _SAME if verb in group), set())):
-            return spec
+    """The tool that the first word fits which is a tool's verb; names of files are no verbs."""
+    for word in re.findall(r"(?<![\w./\-])[a-z]+(?![\w/\-]|\.\w)", re.sub(_QUOTED, " ", clause).lower()):
+        for spec in specs:
+            if word in _verbs(spec):
+                return spec
     return None
 
 
@@ -117,15 +129,16 @@ def _arguments(clause: str, spec: ToolSpec) -> dict[str, Any] | None:
 
 
 def _names(clause: str, spec: ToolSpec) -> list[str]:
-    quoted = [text for pair in re.findall(r"\"([^\"]+)\"|'([^']+)'|`([^`]+)`", clause) for text in pair if text]
+    quoted = [text for groups in re.findall(_QUOTED, clause) for text in groups if text]
     if quoted:
         return quoted
-    words = [word.strip(".,:!?()[]") if word not in (".", "..") else word for word in re.split(r"[\s,]+", clause)]
+    # A dot in front belongs to the name, one behind to the sentence.
+    words = [w if w in (".", "..") else w.lstrip("([").rstrip(".:!?)]") for w in re.split(r"[\s,]+", clause)]
+    words = [word for word in words if not re.fullmatch(r"[\d.]*\d[\d.]*", word)]
     paths = [word for word in words if re.search(r"[\w]\.\w|/|^\.", word)]
     if paths:
         return paths
-    verbs = next((group for group in _SAME if _verb(spec["name"]) in group), set()) | {_verb(spec["name"])}
-    return [w for w in words if w and w.lower() not in _FILLER | verbs and not re.fullmatch(r"[\d.]+", w)]
+    return [w for w in words if w and w.lower() not in _FILLER | _verbs(spec)]
 
 
 def _properties(spec: ToolSpec) -> dict[str, str]:
@@ -137,6 +150,11 @@ def _properties(spec: ToolSpec) -> dict[str, str]:
 
 def _verb(tool: str) -> str:
     return re.split(r"[_\-.]", tool.lower())[0]
+
+
+def _verbs(spec: ToolSpec) -> set[str]:
+    verb = _verb(spec["name"])
+    return {verb} | next((group for group in _SAME if verb in group), set())
 
 
 def _announcement(steps: list[_Step]) -> str:
@@ -158,7 +176,7 @@ def _report(messages: Messages, batches: list[list[_Step]]) -> str:
         if (name := names.get(result["toolUseId"], "")) in last:
             said = " ".join(str(item.get("text", item.get("json", ""))) for item in result["content"]).strip()
             lines.append(f"{name}: {said}" if result["status"] == "success" else f"{name} was not done: {said}")
-    return "\n".join(lines)
+    return "\n".join(lines) or "Nothing came of it."
 
 
 def _texts(content: list[ContentBlock]) -> list[str]:
@@ -168,5 +186,9 @@ def _texts(content: list[ContentBlock]) -> list[str]:
 def _abilities(specs: Sequence[ToolSpec]) -> str:
     if not specs:
         return "I have no tools here, so I can only say so."
-    what = "; ".join(f"{spec['name']}: {spec['description'].strip().splitlines()[0]}" for spec in specs)
+    what = "; ".join(f"{spec['name']}: {_first_line(spec['description'])}" for spec in specs)
     return f"With my tools I can do this. {what}"
+
+
+def _first_line(text: str) -> str:
+    return text.strip().partition("\n")[0]

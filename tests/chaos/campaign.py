@@ -7,12 +7,14 @@ import random
 import time
 import uuid
 from collections import Counter
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowHandle
+from temporalio.service import RPCError
 
 from abeyance.contracts import APPROVALS_MEMO, WORKFLOW_TYPE, RunResult
 from tests.chaos.agents import SCRIPT, effects_of
@@ -67,10 +69,14 @@ class Probe:
         end = time.monotonic() + STUCK_SECONDS
         result = asyncio.ensure_future(self._handle.result())
         while not result.done() and time.monotonic() < end:
-            description = await self._handle.describe()
-            await self._observe(description)
-            await self._answer(description)
+            # The server may be dead for a while, which is the point.
+            with suppress(RPCError):
+                description = await self._handle.describe(rpc_timeout=timedelta(seconds=2))
+                await self._observe(description)
+                await self._answer(description)
             await asyncio.wait({result}, timeout=random.uniform(0.03, 0.15))
+            if result.done() and isinstance(result.exception(), RPCError):
+                result = asyncio.ensure_future(self._handle.result())
         self._counts.runs += 1
         if not result.done():
             result.cancel()

@@ -71,7 +71,7 @@ def _main() -> None:
     import worker  # noqa: F401
     from abeyance.registry import load_agents
 
-    registrations = load_agents(["tests.chaos.agents"])
+    registrations = load_agents(["tests.chaos.agents", "tests.journal_agents"])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         pid = os.fork()
