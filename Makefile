@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test check lock clean
+.PHONY: demo up test chaos check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -13,6 +13,10 @@ up: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -q $(ARGS)
+
+# Kills workers at every point of the journal, then at random under RUNS runs.
+chaos: .venv/installed
+	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1000)
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -29,6 +33,8 @@ check: .venv/installed
 lock:
 	uv pip compile -q --universal --python-version 3.11 --extra dev --generate-hashes --no-annotate $(UPGRADE) \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
+	uv pip compile -q --universal --python-version 3.11 -c requirements.lock --generate-hashes --no-annotate \
+		--custom-compile-command "make lock" pyproject.toml -o requirements-runtime.lock
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

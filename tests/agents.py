@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
 from strands import Agent, ToolContext, tool
@@ -68,3 +69,27 @@ def trusting_twice(context: AgentContext) -> Agent:
         tools=[delete_files(context.workspace)],
         hooks=[AskUntilTrusted("tests")],
     )
+
+
+@agent("patient", description="Its tool waits for the file `go`, or until it is told to stop")
+def patient(context: AgentContext) -> Agent:
+    """With the option `ask` it asks a person once the file is there."""
+
+    def note(what: str) -> None:
+        with (context.workspace / "patience").open("a") as log:
+            log.write(f"{what}\n")
+
+    @tool(context=True)
+    def await_go(tool_context: ToolContext) -> str:
+        """Wait until the file `go` is there."""
+        note("started")
+        while not (context.workspace / "go").exists():
+            if tool_context.agent.cancel_signal.is_set():
+                note("stopped")
+                return "stopped"
+            time.sleep(0.02)
+        answer = tool_context.interrupt("go-on", reason="It is there.") if context.options.get("ask") else "unasked"
+        note(f"ended {answer}")
+        return answer
+
+    return Agent(model=ScriptedModel([ToolCall("await_go"), "Done."]), tools=[await_go])

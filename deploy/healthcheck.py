@@ -1,0 +1,52 @@
+"""Whether the worker in this container polls its task queue: the container's health check.
+
+Exit status 0 says that it did so lately. A turn that runs long is no reason to be unhealthy, a worker that has
+lost its server is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import socket
+import sys
+import time
+
+from temporalio.api.enums.v1 import TaskQueueType
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
+
+from abeyance.connection import connect
+from abeyance.errors import AbeyanceError
+from abeyance.settings import Settings
+
+LATELY = 150.0
+"""In seconds. A poll that finds nothing ends after about a minute, and the next one follows at once."""
+
+
+async def polls() -> bool:
+    """Whether a worker of this host has polled lately.
+
+    Raises:
+        AbeyanceError: if no server answers.
+    """
+    client = await connect(timeout=10)
+    described = await client.workflow_service.describe_task_queue(
+        DescribeTaskQueueRequest(
+            namespace=client.namespace,
+            task_queue=TaskQueue(name=Settings.from_env(os.environ).task_queue),
+            task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
+        )
+    )
+    here, since = f"@{socket.gethostname()}", time.time() - LATELY
+    return any(
+        poller.identity.endswith(here) and poller.last_access_time.seconds >= since for poller in described.pollers
+    )
+
+
+if __name__ == "__main__":
+    try:
+        healthy = asyncio.run(polls())
+    except AbeyanceError as error:
+        sys.exit(f"unhealthy: {error}")
+    sys.exit(0 if healthy else "unhealthy: no worker here has polled the task queue lately")

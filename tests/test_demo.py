@@ -1,0 +1,127 @@
+"""The demonstration and the embedded server, as a newcomer runs them: in a directory of their own."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from tests.processes import address_of, free_port, is_alive, on_terminal, started
+from tests.support import ROOT, until
+
+pytestmark = pytest.mark.processes
+
+STARTER = [sys.executable, str(ROOT / "starter.py")]
+TOUCHED = ("january.txt", "february.txt")
+
+
+@pytest.fixture
+def home(tmp_path: Path) -> Path:
+    """An empty directory to be in; its name needs quoting."""
+    home = tmp_path / "a home"
+    home.mkdir()
+    return home
+
+
+@pytest.fixture
+def env() -> dict[str, str]:
+    """An environment in which no server answers yet."""
+    return os.environ | {"TEMPORAL_ADDRESS": f"127.0.0.1:{free_port()}", "ABEYANCE_SHUTDOWN_GRACE": "1"}
+
+
+def left(home: Path) -> set[str]:
+    """The files of the demonstration that are there."""
+    return {path.name for path in (home / ".abeyance/workspace/demo").iterdir()}
+
+
+async def all_gone(pids: set[int]) -> None:
+    """Wait until none of the processes is there."""
+
+    async def look() -> bool:
+        return not any(is_alive(pid) for pid in pids)
+
+    await until(look, what=f"the processes {pids} to be gone", patience=20)
+
+
+@pytest.mark.parametrize("answer", ["y", "n", "t"])
+async def test_decided_beforehand(answer: str, home: Path, env: Mapping[str, str]) -> None:
+    """The files are really gone, or really kept, and the decision is told."""
+    done = await asyncio.to_thread(
+        subprocess.run, [*STARTER, "demo", "--answer", answer, "--json"],
+        cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout.splitlines()[-1])
+    assert [decision["response"] for decision in told["result"]["decisions"]] == [answer]
+    assert left(home) == ({"march.txt", *TOUCHED} if answer == "n" else {"march.txt"})
+
+
+async def test_the_printed_command_decides(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:
+    """Without a terminal it prints commands; the `temporal` one works as it stands, from the same directory."""
+    with started([*STARTER, "demo"], env, tmp_path / "demo.log", cwd=home) as demo:
+        said = await demo.says("the Temporal UI:")
+        assert left(home) == {"march.txt", *TOUCHED}
+        (command,) = (line.strip() for line in said.splitlines() if "workflow signal" in line)
+        done = await asyncio.to_thread(
+            subprocess.run, command, shell=True, cwd=home, env=env, capture_output=True, text=True, timeout=30,
+            check=False,
+        )  # fmt: skip
+        assert done.returncode == 0, f"{command}: {done.stderr}"
+        assert await demo.ends() == 0
+        assert "gone" in demo.output
+    assert left(home) == {"march.txt"}
+
+
+async def test_ctrl_c_then_go_on_at_a_terminal(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:
+    """Ctrl-C ends everything that was started; the next demonstration goes on with the same run."""
+    with on_terminal([*STARTER, "demo"], env, tmp_path / "first.log", cwd=home) as demo:
+        await demo.says("Your answer")
+        children = demo.children()
+        assert len(children) == 2
+        demo.interrupt()
+        assert await demo.ends(patience=30) == 130
+        assert "Traceback" not in demo.output
+        await all_gone(children)
+    assert left(home) == {"march.txt", *TOUCHED}
+    with on_terminal([*STARTER, "demo"], env, tmp_path / "second.log", cwd=home) as demo:
+        said = await demo.says("Your answer")
+        assert "going on with it" in said
+        demo.type("y\n")
+        assert await demo.ends() == 0
+        assert "y by" in demo.output
+    assert left(home) == {"march.txt"}
+
+
+async def test_up_uses_a_server_that_answers(client: Client, home: Path, env: dict[str, str], tmp_path: Path) -> None:
+    """It starts a worker only; SIGTERM ends that, and the server stays."""
+    env |= {"TEMPORAL_ADDRESS": address_of(client), "ABEYANCE_TASK_QUEUE": f"up-{os.getpid()}"}
+    with started([*STARTER, "up", "--json"], env, tmp_path / "up.log", cwd=home) as up:
+        said = await up.says('"task_queue"')
+        told = json.loads(next(line for line in said.splitlines() if line.startswith("{")))
+        assert (told["address"], told["ui"]) == (address_of(client), None)
+        children = up.children()
+        assert len(children) == 1
+        up.send(signal.SIGTERM)
+        assert await up.ends(patience=30) == 130
+        assert "Traceback" not in up.output
+        await all_gone(children)
+    assert await client.count_workflows() is not None
+
+
+async def test_sigterm_ends_what_up_started(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:
+    """Server and worker end with it."""
+    with started([*STARTER, "up"], env, tmp_path / "up.log", cwd=home) as up:
+        await up.says("Ctrl-C stops")
+        children = up.children()
+        assert len(children) == 2
+        up.send(signal.SIGTERM)
+        assert await up.ends(patience=30) == 130
+        await all_gone(children)

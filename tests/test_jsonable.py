@@ -1,0 +1,133 @@
+"""Whatever an agent holds becomes JSON, and JSON comes back equal."""
+
+from __future__ import annotations
+
+import datetime
+import decimal
+import enum
+import json
+import pathlib
+import uuid
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import BaseModel
+from strands.types.session import decode_bytes_values
+
+from abeyance.jsonable import jsonable
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(), inner, max_size=4),
+    max_leaves=15,
+)
+ANYTHING = st.recursive(
+    JSON | st.binary() | st.floats() | st.decimals() | st.datetimes() | st.dates() | st.times() | st.uuids()
+    | st.complex_numbers() | st.timedeltas() | st.sets(st.integers() | st.text()) | st.builds(object),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.tuples(inner, inner)
+    | st.dictionaries(st.integers() | st.text() | st.none() | st.booleans(), inner, max_size=3),
+    max_leaves=10,
+)  # fmt: skip
+
+
+class Colour(enum.Enum):
+    RED = "red"
+
+
+class Level(enum.IntEnum):
+    HIGH = 3
+
+
+class Order(BaseModel):
+    amount: decimal.Decimal
+    at: datetime.date
+
+
+@dataclass
+class Box:
+    content: Any
+    labels: set[str] = field(default_factory=set)
+
+
+class Grumpy:
+    def __repr__(self) -> str:
+        raise RuntimeError("no")
+
+
+class Undumpable:
+    def model_dump(self) -> Any:
+        raise ValueError("not now")
+
+
+@given(JSON)
+def test_json_comes_back_equal(value: Any) -> None:
+    converted = jsonable(value)
+    assert converted == value
+    assert json.loads(json.dumps(converted, allow_nan=False)) == value
+
+
+@given(ANYTHING)
+def test_anything_becomes_strict_json(value: Any) -> None:
+    json.dumps(jsonable(value), allow_nan=False)
+
+
+@given(ANYTHING)
+def test_converting_twice_changes_nothing(value: Any) -> None:
+    assert jsonable(jsonable(value)) == jsonable(value)
+
+
+@given(st.binary())
+def test_bytes_come_back_through_strands(value: bytes) -> None:
+    for given_ in (value, bytearray(value), memoryview(value)):
+        stored = json.loads(json.dumps(jsonable({"image": [given_]})))
+        assert decode_bytes_values(stored) == {"image": [value]}
+
+
+@pytest.mark.parametrize(
+    ("value", "expected"),
+    [
+        (datetime.datetime(2026, 1, 2, 3, 4, 5, tzinfo=datetime.UTC), "2026-01-02T03:04:05+00:00"),
+        (datetime.date(2026, 1, 2), "2026-01-02"),
+        (datetime.time(3, 4), "03:04:00"),
+        (datetime.timedelta(minutes=2), "0:02:00"),
+        (decimal.Decimal("10.50"), "10.50"),
+        (decimal.Decimal("NaN"), "NaN"),
+        (uuid.UUID(int=1), "00000000-0000-0000-0000-000000000001"),
+        (pathlib.PurePosixPath("a/b"), "a/b"),
+        ({"b", "a"}, ["a", "b"]),
+        (frozenset({2, 1}), [1, 2]),
+        ((1, (2,)), [1, [2]]),
+        (Colour.RED, "red"),
+        (Level.HIGH, 3),
+        (float("nan"), "nan"),
+        (float("-inf"), "-inf"),
+        (ValueError("too much"), "ValueError: too much"),
+        (Order(amount=decimal.Decimal("1.10"), at=datetime.date(2026, 1, 2)), {"amount": "1.10", "at": "2026-01-02"}),
+        (Box(Colour.RED, {"x"}), {"content": "red", "labels": ["x"]}),
+        ({None: "b", True: "c"}, {"True": "c", "None": "b"}),
+        ({2: {"n": 3}}, {"2": {"n": 3}}),
+        (1 + 2j, "(1+2j)"),
+        (Box, repr(Box)),
+    ],
+    ids=repr,
+)
+def test_what_is_not_json_becomes_readable(value: Any, expected: Any) -> None:
+    assert jsonable(value) == expected
+    assert jsonable([{"in": value}]) == [{"in": expected}]
+
+
+def test_an_object_that_fails_loses_only_itself() -> None:
+    converted = jsonable({"a": 1, "b": Grumpy(), "c": [Undumpable(), 2]})
+    assert converted["a"] == 1
+    assert converted["b"] == "<Grumpy, not readable: RuntimeError>"
+    assert converted["c"] == ["<Undumpable, not readable: ValueError>", 2]
+
+
+def test_a_circle_ends() -> None:
+    circle: list[Any] = [1]
+    circle.append(circle)
+    assert "RecursionError" in repr(jsonable(circle))

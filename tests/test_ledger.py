@@ -1,0 +1,305 @@
+"""The ledger: whatever people send, and in whatever order, an approval is answered once or not at all."""
+
+from __future__ import annotations
+
+import copy
+import json
+from dataclasses import asdict
+from typing import Any
+
+import pytest
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+
+from abeyance.answers import Answer
+from abeyance.contracts import Decision, Question, Response
+from abeyance.ledger import KEPT_REFUSALS, Ledger
+
+AT = "2026-01-02T03:04:05+00:00"
+RESPONSES = st.sampled_from(["y", "n", 0, False, "", [1], {"a": {"b": [None]}}, "x" * 600, None])
+
+
+def question(number: int, name: str = "approve", **more: Any) -> Question:
+    return Question(f"v1:tool:{number}", name, {"n": number}, "tool", f"use{number}", {"n": number}, "d", **more)
+
+
+def asked(*names: str) -> Ledger:
+    ledger = Ledger()
+    ledger.ask([question(index, name) for index, name in enumerate(names, 1)], AT)
+    return ledger
+
+
+def decide(ledger: Ledger, target: int | str | None, response: Any = "y", **more: Any) -> Decision:
+    return ledger.decide(Answer(target, response, **more), AT, "signal respond")
+
+
+class LedgerMachine(RuleBasedStateMachine):
+    """A run with its people: turns that ask, end and fail, and answers at any moment, right or wrong."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.ledger = Ledger()
+        self.running = True
+        self.questions: dict[str, Question] = {}
+        self.made = 0
+        self.pending: dict[str, Any] = {}
+        self.given: dict[str, Any] = {}
+        self.numbers: dict[int, str] = {}
+        self.keys: dict[str, Decision] = {}
+
+    def state(self) -> Any:
+        return copy.deepcopy((self.ledger.asked, self.ledger.waiting, self.ledger.delivered, self.ledger.last_number))
+
+    @precondition(lambda self: self.running)
+    @rule(new=st.integers(0, 3), dropped=st.sets(st.integers(0, 5)))
+    def turn_asks(self, new: int, dropped: set[int]) -> None:
+        """A turn ends: what it was answered is settled, some old questions are gone, some are new."""
+        for settled in self.given:
+            del self.questions[settled]
+        self.given = {}
+        for index, old in enumerate(list(self.questions)):
+            if index in dropped:
+                del self.questions[old]
+                self.pending.pop(old, None)
+        for _ in range(new):
+            self.made += 1
+            fresh = question(self.made, ["approve", "trust"][self.made % 2])
+            self.questions[fresh.id] = fresh
+        before = {approval.id: number for number, approval in self.ledger.asked.items()}
+        self.ledger.ask(self.questions.values(), AT)
+        for number, approval in self.ledger.asked.items():
+            if approval.id in before:
+                assert number == before[approval.id], "an open question changed its number"
+            else:
+                assert number not in self.numbers, "a number was used again"
+            self.numbers[number] = approval.id
+        self.running = False
+
+    @precondition(lambda self: not self.running)
+    @rule()
+    def turn_takes_the_answers(self) -> None:
+        taken = self.ledger.take_answers()
+        assert [(response.id, response.response) for response in taken] == [
+            (self.numbers[number], self.pending[self.numbers[number]])
+            for number in sorted(self.numbers)
+            if self.numbers[number] in self.pending
+        ], "every decided response is delivered, once, in the order of the numbers"
+        self.given, self.pending = self.pending, {}
+        self.running = True
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def turn_fails_for_its_answers(self) -> None:
+        self.ledger.reopen("the agent failed")
+        for reopened in self.given:
+            [approval] = [a for a in self.ledger.open if a.id == reopened]
+            assert approval.error == "the agent failed"
+        self.given, self.running = {}, False
+
+    @precondition(lambda self: self.running)
+    @rule()
+    def turn_fails_for_another_reason(self) -> None:
+        self.ledger.restore()
+        self.pending |= self.given
+        self.given, self.running = {}, False
+
+    @rule(
+        named=st.none() | st.integers(-1, 8) | st.sampled_from(["approve", "trust", "v1:tool:1", "v1:tool:3", "no"]),
+        response=RESPONSES,
+        key=st.none() | st.sampled_from(["k1", "k2", "k3"]),
+    )
+    def answer(self, named: int | str | None, response: Any, key: str | None) -> None:
+        answer = Answer(named, response, by="ada", key=key)
+        before, decisions, refused = self.state(), len(self.ledger.decisions), self.ledger.refused_count
+        open_before = {approval.number: approval for approval in self.ledger.open}
+        objection = self.ledger.objection(answer)
+        assert self.state() == before, "asking whether an answer would be refused changed something"
+        decision = self.ledger.decide(answer, AT, "signal respond")
+        assert decision.refused == objection
+        if key and key in self.keys:
+            assert decision is self.keys[key]
+            assert self.state() == before
+            assert (len(self.ledger.decisions), self.ledger.refused_count) == (decisions, refused)
+            return
+        if key:
+            self.keys[key] = decision
+        if decision.refused:
+            assert self.state() == before, "a refusal changed what is open or decided"
+            assert self.ledger.refused_count == refused + 1
+            assert decision.approval is None
+        else:
+            assert decision.approval in open_before, "an approval that was not open was answered"
+            assert decision.approval not in {approval.number for approval in self.ledger.open}
+            assert named in (None, decision.approval, decision.id, decision.name)
+            assert decision.response == response
+            assert decision.id
+            self.pending[decision.id] = response
+
+    @rule(response=RESPONSES)
+    def refuse(self, response: Any) -> None:
+        before = self.state()
+        assert self.ledger.refuse([response], "unreadable", AT, "signal respond").refused == "unreadable"
+        assert self.state() == before
+
+    @invariant()
+    def open_and_waiting_are_what_people_were_asked(self) -> None:
+        open_ids = {approval.id for approval in self.ledger.open}
+        assert open_ids.isdisjoint(self.pending)
+        assert {response.id for response in self.ledger.waiting.values()} == set(self.pending)
+        assert open_ids | set(self.pending) | set(self.given) == set(self.questions)
+        assert self.ledger.has_answers == bool(self.pending)
+
+    @invariant()
+    def everything_is_json(self) -> None:
+        assert json.loads(json.dumps(asdict(self.ledger), allow_nan=False))
+
+
+LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestAnySequence = LedgerMachine.TestCase
+
+
+def test_the_only_open_approval_needs_no_name() -> None:
+    ledger = asked("first", "second")
+    refused = decide(ledger, None)
+    assert refused.refused == "2 approvals are open, say which: 1 (first), 2 (second)."
+    assert decide(ledger, 1).refused is None
+    assert decide(ledger, None).approval == 2
+    assert ledger.open == []
+
+
+@pytest.mark.parametrize("target", [2, "v1:tool:2", "second"])
+def test_an_approval_is_named_by_number_id_or_name(target: int | str) -> None:
+    assert decide(asked("first", "second"), target).approval == 2
+
+
+def test_a_name_that_two_approvals_have_is_refused() -> None:
+    refused = decide(asked("same", "same"), "same").refused
+    assert refused == "2 open approvals are named 'same', say the number: 1 (same), 2 (same)."
+
+
+def test_a_name_means_the_one_that_is_still_open() -> None:
+    ledger = asked("same", "same")
+    decide(ledger, 1)
+    assert decide(ledger, "same").approval == 2
+
+
+def test_a_second_answer_is_refused_and_says_what_was_answered_and_by_whom() -> None:
+    ledger = asked("only")
+    decide(ledger, 1, "y", by="ada")
+    assert decide(ledger, 1, "n").refused == f"Approval 1 was already answered 'y' by ada, {AT}."
+    assert decide(ledger, None, "n").refused == "Nothing is open to be answered. Approval 1 was answered 'y' by ada."
+    assert ledger.take_answers() == [Response("v1:tool:1", "y", "use1")]
+    assert ledger.take_answers() == []
+    assert decide(ledger, 1, "n").refused
+
+
+def test_what_was_decided_about_the_run_is_no_answer_to_an_approval() -> None:
+    ledger = asked("only")
+    decide(ledger, 1, "y", by="ada")
+    ledger.record("retry", AT, "signal retry", by="bob", comment=None)
+    assert decide(ledger, None, "n").refused == "Nothing is open to be answered. Approval 1 was answered 'y' by ada."
+
+
+def test_an_unknown_approval_is_refused_and_the_open_ones_are_listed() -> None:
+    assert decide(asked("first"), 7).refused == "There is no open approval 7. Open: 1 (first)."
+    assert decide(Ledger(), 7).refused == "There is no open approval 7. Nothing is open."
+    assert decide(Ledger(), None).refused == "Nothing is open to be answered. No question has been asked yet."
+
+
+def test_null_is_no_answer() -> None:
+    ledger = asked("only")
+    assert decide(ledger, 1, None).refused == "null is no answer."
+    assert len(ledger.open) == 1
+
+
+@pytest.mark.parametrize("response", ["rerun", " RERUN ", {"result": 0}])
+def test_a_question_with_choices_takes_them(response: Any) -> None:
+    ledger = Ledger()
+    ledger.ask([question(1, choices=["rerun", "result"])], AT)
+    assert decide(ledger, 1, response).refused is None
+
+
+@pytest.mark.parametrize("response", ["y", "result", {"result": None}, {"result": 1, "more": 2}, 1, ["rerun"]])
+def test_a_question_with_choices_takes_nothing_else(response: Any) -> None:
+    ledger = Ledger()
+    ledger.ask([question(1, choices=["rerun", "result"])], AT)
+    assert 'takes "rerun", {"result": "..."}' in (decide(ledger, 1, response).refused or "")
+    assert len(ledger.open) == 1
+
+
+def test_answers_are_handed_out_by_number_and_not_by_the_time_they_came() -> None:
+    ledger = asked("a", "b", "c")
+    decide(ledger, 3, "third")
+    decide(ledger, 1, "first")
+    assert [response.response for response in ledger.take_answers()] == ["first", "third"]
+    assert [approval.number for approval in ledger.open] == [2]
+
+
+def test_an_answer_to_a_question_that_is_gone_is_not_delivered() -> None:
+    ledger = asked("a", "b")
+    decide(ledger, 1)
+    ledger.ask([question(2, "b")], AT)
+    assert ledger.take_answers() == []
+    assert [approval.number for approval in ledger.open] == [2]
+
+
+def test_a_reopened_approval_keeps_its_number_says_why_and_takes_another_answer() -> None:
+    ledger = asked("only")
+    decide(ledger, 1, 5)
+    ledger.take_answers()
+    ledger.reopen("'int' object has no attribute 'lower'")
+    assert [(a.number, a.error) for a in ledger.open] == [(1, "'int' object has no attribute 'lower'")]
+    assert decide(ledger, 1, "yes").refused is None
+    assert [response.response for response in ledger.take_answers()] == ["yes"]
+
+
+def test_restored_answers_are_the_latest_and_need_not_be_given_again() -> None:
+    ledger = asked("only")
+    decide(ledger, 1, "careless")
+    ledger.take_answers()
+    ledger.reopen("failed")
+    decide(ledger, 1, "careful")
+    ledger.take_answers()
+    ledger.restore()
+    assert ledger.open == []
+    assert decide(ledger, 1, "n").refused
+    assert [response.response for response in ledger.take_answers()] == ["careful"]
+
+
+def test_a_key_counts_once_for_refusals_too() -> None:
+    ledger = asked("only")
+    first = decide(ledger, 9, key="k")
+    assert first.refused
+    assert decide(ledger, 1, key="k") is first
+    assert ledger.refused_count == 1
+    assert len(ledger.open) == 1
+
+
+def test_refusals_are_counted_but_only_the_latest_are_kept() -> None:
+    ledger = asked("only")
+    decide(ledger, 1, "y")
+    for number in range(KEPT_REFUSALS + 20):
+        decide(ledger, 1000 + number)
+    assert ledger.refused_count == KEPT_REFUSALS + 20
+    assert [d.refused for d in ledger.decisions].count(None) == 1
+    kept = [decision.refused or "" for decision in ledger.decisions if decision.refused]
+    assert len(kept) == KEPT_REFUSALS
+    assert ("1020" in kept[0], "1119" in kept[-1]) == (True, True)
+
+
+@pytest.mark.parametrize("response", ["\ud800", [float("nan")], "x" * 10_000])
+def test_what_was_refused_is_shown_as_far_as_it_can_be(response: Any) -> None:
+    ledger = asked("only")
+    shown = ledger.refuse(response, "no", AT, "signal respond").response
+    assert isinstance(shown, str)
+    assert len(json.dumps(shown, ensure_ascii=False, allow_nan=False).encode()) < 700
+
+
+def test_a_refused_answer_of_any_depth_can_be_recorded() -> None:
+    deep: Any = 1
+    for _ in range(900):
+        deep = {"a": deep}
+    ledger = asked("only")
+    ledger.refuse([deep], "no", AT, "signal respond")
+    json.dumps(asdict(ledger), allow_nan=False)
