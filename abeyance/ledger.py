@@ -6,6 +6,7 @@ people see it. The ledger is part of the workflow's state, so it is deterministi
 
 from __future__ import annotations
 
+import copy
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
@@ -73,6 +74,9 @@ class Ledger:
                     choices=question.choices,
                 )
             asked[approval.number] = approval
+        for number in self.waiting.keys() - asked.keys():
+            self._decision_on(number).refused = "It came too late: the agent no longer asks."
+            self.refused_count += 1
         self.asked = asked
         self.delivered = []
         self.waiting = {number: response for number, response in self.waiting.items() if number in asked}
@@ -109,12 +113,10 @@ class Ledger:
         self.waiting[approval.number] = Response(approval.id, answer.response, approval.tool_use_id)
         return decision
 
-    def objection(self, answer: Answer) -> str | None:
-        """Why `answer` would be refused now, or `None`. Changes nothing."""
-        if answer.key and (before := self._by_key(answer.key)):
-            return before.refused
-        approval, problem = self._find(answer)
-        return None if approval else problem
+    def objections(self, answers: Iterable[Answer]) -> list[str]:
+        """Why any of `answers`, given together now, would be refused; empty if none. Changes nothing."""
+        trial = copy.deepcopy(self)
+        return [decided.refused for answer in answers if (decided := trial.decide(answer, "", "")).refused]
 
     def refuse(
         self,
@@ -150,21 +152,16 @@ class Ledger:
             self.asked[approval.number] = replace(approval, error=error)
         self.delivered = []
 
-    def restore(self) -> None:
-        """Give the answers of a turn that failed to the next one: they stand, people need not repeat them."""
-        for approval in self.delivered:
-            self.asked[approval.number] = approval
-            decision = self._decided(approval.number)
-            assert decision, f"approval {approval.number} was delivered without a decision"
-            self.waiting[approval.number] = Response(approval.id, decision.response, approval.tool_use_id)
-        self.delivered = []
-
     def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> None:
         """Note what a person decided about the run itself."""
         self.decisions.append(Decision(response, at, via, by=by, comment=comment))
 
     def _by_key(self, key: str) -> Decision | None:
         return next((decision for decision in self.decisions if decision.key == key), None)
+
+    def _decision_on(self, number: int) -> Decision:
+        applied = [decision for decision in reversed(self.decisions) if not decision.refused]
+        return next(decision for decision in applied if decision.approval == number)
 
     def _find(self, answer: Answer) -> tuple[Approval | None, str]:
         if answer.response is None:

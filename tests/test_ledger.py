@@ -97,13 +97,6 @@ class LedgerMachine(RuleBasedStateMachine):
             assert approval.error == "the agent failed"
         self.given, self.running = {}, False
 
-    @precondition(lambda self: self.running)
-    @rule()
-    def turn_fails_for_another_reason(self) -> None:
-        self.ledger.restore()
-        self.pending |= self.given
-        self.given, self.running = {}, False
-
     @rule(
         named=st.none() | st.integers(-1, 8) | st.sampled_from(["approve", "trust", "v1:tool:1", "v1:tool:3", "no"]),
         response=RESPONSES,
@@ -113,10 +106,10 @@ class LedgerMachine(RuleBasedStateMachine):
         answer = Answer(named, response, by="ada", key=key)
         before, decisions, refused = self.state(), len(self.ledger.decisions), self.ledger.refused_count
         open_before = {approval.number: approval for approval in self.ledger.open}
-        objection = self.ledger.objection(answer)
+        objections = self.ledger.objections([answer])
         assert self.state() == before, "asking whether an answer would be refused changed something"
         decision = self.ledger.decide(answer, AT, "signal respond")
-        assert decision.refused == objection
+        assert objections == ([decision.refused] if decision.refused else [])
         if key and key in self.keys:
             assert decision is self.keys[key]
             assert self.state() == before
@@ -254,17 +247,24 @@ def test_a_reopened_approval_keeps_its_number_says_why_and_takes_another_answer(
     assert [response.response for response in ledger.take_answers()] == ["yes"]
 
 
-def test_restored_answers_are_the_latest_and_need_not_be_given_again() -> None:
-    ledger = asked("only")
-    decide(ledger, 1, "careless")
+def test_answers_given_together_are_judged_together() -> None:
+    """Two answers to one approval in one list: the list would be refused, so that nothing of it is applied."""
+    ledger = asked("first", "second")
+    together = [Answer(1, "y"), Answer(1, "n"), Answer(2, "y")]
+    assert len(ledger.objections(together)) == 1
+    assert len(ledger.open) == 2
+    assert ledger.objections([together[0], together[2]]) == []
+
+
+def test_an_answer_that_the_agent_no_longer_asks_for_is_not_shown_as_applied() -> None:
+    ledger = asked("first", "second")
+    decide(ledger, 1)
     ledger.take_answers()
-    ledger.reopen("failed")
-    decide(ledger, 1, "careful")
-    ledger.take_answers()
-    ledger.restore()
-    assert ledger.open == []
-    assert decide(ledger, 1, "n").refused
-    assert [response.response for response in ledger.take_answers()] == ["careful"]
+    late = decide(ledger, 2)
+    ledger.ask([], AT)
+    assert "no longer asks" in (late.refused or "")
+    assert ledger.refused_count == 1
+    assert not ledger.has_answers
 
 
 def test_a_key_counts_once_for_refusals_too() -> None:

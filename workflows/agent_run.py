@@ -83,6 +83,7 @@ class AgentRun:
                 await self._answered()
                 turn = self._next_turn(wanted, after=result, responses=self._ledger.take_answers())
             else:
+                self._ledger.ask([], _now())
                 return result
 
     def _next_turn(
@@ -190,11 +191,11 @@ class AgentRun:
     @decide.validator
     def _check_decide(self, *args: Any) -> None:
         try:
-            objections = [self._ledger.objection(answer) for answer in read_response(args)]
+            objections = self._ledger.objections(read_response(args))
         except UnreadableError as error:
             objections = [str(error)]
-        if refused := [objection for objection in objections if objection]:
-            raise ApplicationError(" ".join(refused), type="Refused", non_retryable=True)
+        if objections:
+            raise ApplicationError(" ".join(objections), type="Refused", non_retryable=True)
 
     @workflow.query(description="State, open approvals, decisions and refused answers")
     def status(self, *args: Any) -> RunStatus:

@@ -7,6 +7,7 @@ import getpass
 import json
 import os
 import re
+import shlex
 import shutil
 import sys
 from collections.abc import Awaitable, Callable, Sequence
@@ -123,7 +124,7 @@ def user() -> str:
 
 def starter() -> str:
     """How this command line is called from here, to be shown in hints."""
-    return f"{_reachable('python', sys.executable)} {os.path.relpath(sys.argv[0])}"
+    return f"{_reachable('python', sys.executable)} {shlex.quote(os.path.relpath(sys.argv[0]))}"
 
 
 def temporal() -> str:
@@ -134,7 +135,7 @@ def temporal() -> str:
 
 
 def _reachable(name: str, path: str) -> str:
-    return name if shutil.which(name) == path else os.path.relpath(path)
+    return name if shutil.which(name) == path else shlex.quote(os.path.relpath(path))
 
 
 def _plain(value: Any) -> Any:

@@ -159,10 +159,9 @@ async def _decide(
     if answer is None and sys.stdin.isatty() and tell is say:
         answer = await _typed(runs, approval, ending)
     elif answer is None:
-        tell("Any of these decides, now or next month:")
-        target = f" --input {approval.number}"
-        tell(f"  {starter()} approve {DEMO_RUN} {approval.number}    (or deny)")
-        tell(f"  {temporal()} workflow signal -w {DEMO_RUN} --name approve{target}    (or deny)")
+        tell("Any of these decides, now or next month; `deny` in the place of `approve` keeps the files:")
+        tell(f"  {starter()} approve {DEMO_RUN} {approval.number}")
+        tell(f"  {temporal()} workflow signal -w {DEMO_RUN} --name approve --input {approval.number}")
         tell("  the Temporal UI: open the run, Send a Signal, approve")
     if answer is not None:
         from abeyance.errors import RefusedError
