@@ -14,6 +14,7 @@ from typing import Any
 Target = int | str | None
 """An approval as a person names it: its number, its id or name, or `None` for the only open one."""
 
+MAX_CHARACTERS = 100_000
 MAX_DEPTH = 50
 """How deep an answer may nest. What nests deeper than Python recurses could be stored and never be read again."""
 
@@ -118,6 +119,8 @@ def flaw(value: Any) -> str | None:
         json.dumps(value, ensure_ascii=False, allow_nan=False).encode()
     except UnicodeEncodeError:
         return "It holds half a character (a surrogate without its other half)."
+    except TypeError:
+        return "It is no JSON value."
     except ValueError:
         return "It holds a number that JSON does not know (NaN or Infinity)."
     return None
@@ -157,6 +160,8 @@ def _only(verb: str, args: Sequence[Any]) -> Any:
         raise UnreadableError(f"{verb} takes one JSON value or none, and {len(args)} arrived.")
     if args and (problem := flaw(args[0])):
         raise UnreadableError(problem)
+    if args and (size := len(json.dumps(args[0], ensure_ascii=False))) > MAX_CHARACTERS:
+        raise UnreadableError(f"It has {size} characters, and an answer may have {MAX_CHARACTERS}.")
     return args[0] if args else None
 
 

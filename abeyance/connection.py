@@ -23,7 +23,8 @@ def connect_config() -> dict[str, Any]:
     try:
         config = dict(ClientConfig.load_client_connect_config())
     except Exception as error:
-        raise ConfigurationError(f"Temporal's client configuration cannot be read: {error}") from error
+        what = " ".join(str(error).split())
+        raise ConfigurationError(f"Temporal's client configuration cannot be read: {what}") from error
     config.setdefault("target_host", DEFAULT_ADDRESS)
     return config
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
+from abeyance.answers import flaw
 from abeyance.errors import RequestError
 
 WORKFLOW_TYPE = "AgentRun"
@@ -67,6 +68,8 @@ class RunRequest:
             RequestError: if it is not a JSON object of the shape above; the message names the field.
         """
         shape = '{"agent": "...", "prompt": "...", "session"?: "...", "options"?: {...}, "limits"?: {...}}'
+        if problem := flaw(value):
+            raise RequestError(f"A run's input must be JSON that can be kept. {problem}")
         if not isinstance(value, dict):
             raise RequestError(f"A run takes one JSON object, {shape}; this is {_describe(value)}.")
         _refuse_unknown("A run's input", value, cls)

@@ -99,6 +99,9 @@ class Steps:
         self._agent.add_middleware(ExecuteToolStage, self._around_tool)
 
     def _message_added(self, event: MessageAddedEvent) -> None:
+        if self._attempt.cancel.is_set():
+            # Strands closes the batch of a cancelled turn with results of tools that may have stopped half-way.
+            return
         message = event.message
         if message["role"] == "user" and any("toolResult" in block for block in message["content"]):
             self._journal.batch_closed()

@@ -14,7 +14,7 @@ from temporalio.exceptions import ActivityError, ApplicationError, FailureError,
 
 with workflow.unsafe.imports_passed_through():
     from abeyance import tuning
-    from abeyance.answers import Answer, UnreadableError, read_note, read_response, read_verdict
+    from abeyance.answers import Answer, UnreadableError, flaw, read_note, read_response, read_verdict
     from abeyance.contracts import (
         CHECKPOINT,
         TURN_ACTIVITY,
@@ -42,7 +42,8 @@ class AgentRun:
     """One run of one agent, from its prompt to its last word, however many people it waits for."""
 
     @workflow.init
-    def __init__(self, request: Any = None) -> None:
+    def __init__(self, *args: Any) -> None:
+        request = args[0] if len(args) == 1 and isinstance(args[0], dict) else {}
         self._ledger = Ledger()
         self._state = "running"
         self._turn = 0
@@ -50,15 +51,15 @@ class AgentRun:
         self._problem: str | None = None
         self._verdict: str | None = None
         self._last: TurnResult | None = None
-        self._agent = str(request.get("agent")) if isinstance(request, dict) else ""
-        self._session = request.get("session") if isinstance(request, dict) else None
+        self._agent = _text(request.get("agent")) or ""
+        self._session = _text(request.get("session"))
         self._memo: dict[str, Any] = memo_of(self.status())
 
     @workflow.run
-    async def run(self, request: Any = None) -> RunResult:
+    async def run(self, *args: Any) -> RunResult:
         """Run the agent turn by turn; between turns, wait for people."""
         try:
-            wanted = RunRequest.parse(request)
+            wanted = RunRequest.parse(args[0] if len(args) == 1 else list(args) or None)
         except RequestError as error:
             self._state = "failed"
             raise ApplicationError(str(error), type="BadRequest", non_retryable=True) from error
@@ -256,3 +257,7 @@ def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool]:
 
 def _now() -> str:
     return workflow.now().isoformat(timespec="seconds")
+
+
+def _text(value: Any) -> str | None:
+    return value if isinstance(value, str) and flaw(value) is None else None

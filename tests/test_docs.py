@@ -1,0 +1,128 @@
+"""What the documents say is run."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Awaitable
+from pathlib import Path
+
+import pytest
+
+from abeyance.contracts import RunResult
+from abeyance.devserver import temporal_binary
+from abeyance.settings import Settings
+from tests.conftest import Start
+from tests.processes import address_of
+from tests.support import ROOT, StartedRun
+
+README = (ROOT / "README.md").read_text()
+BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
+
+
+def commands(start: str) -> list[str]:
+    """The README's shell commands that begin with `start`, without their comments."""
+    joined = "\n".join(text.replace("\\\n", " ") for kind, text in BLOCKS if kind == "sh")
+    return [line.partition("  #")[0].strip() for line in joined.splitlines() if line.startswith(start)]
+
+
+async def run(command: str, env: dict[str, str]) -> str:
+    """Run a command of the README with this Python and the `temporal` that is installed beside it."""
+    words = shlex.split(command)
+    words[0] = {"python": sys.executable, "temporal": temporal_binary()}[words[0]]
+    done = await asyncio.to_thread(
+        subprocess.run, words, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.returncode == 0, f"{command}: {done.stderr}"
+    return done.stdout
+
+
+async def test_the_readmes_commands_run(start_world: Start) -> None:
+    """Started, listed and shown as it says; answered with the signal, the update and the command line."""
+    async with start_world(task_queue="abeyance") as world:
+        (world.workspace / "demo").mkdir()
+        (world.workspace / "demo/march.txt").touch()
+        env = {"TEMPORAL_ADDRESS": address_of(world.client)}
+        by_starter, by_cli = commands("python starter.py start")[0], commands("temporal workflow start")[0]
+
+        def go(command: str) -> Awaitable[str]:
+            return run(command, env)
+
+        def found(name: str) -> StartedRun:
+            return StartedRun(world.client.get_workflow_handle(name, result_type=RunResult))
+
+        await go(by_starter)
+        await go(by_cli)
+        first = found("clean-up")
+        second = found("clean-up-2")
+        await first.reaches("waiting", approvals=1)
+        await second.reaches("waiting", approvals=1)
+        for command in commands("python starter.py pending") + commands("python starter.py show"):
+            assert "clean-up" in await go(command)
+        update = commands("temporal workflow update execute")[0].replace("RUN", "clean-up-2")
+        await go(update)
+        await second.result()
+        table = [line for line in README.splitlines() if line.startswith(("| `starter.py`", "| `temporal`"))]
+        cells = [re.findall(r"`([^`]+)`", line) for line in table]
+        assert cells[0][1] == "python starter.py approve RUN"
+        await go(cells[0][2].replace("RUN", "clean-up"))
+        assert "denied" in str((await first.result()).message)
+        await go(by_starter)
+        third = found("clean-up")
+        await third.reaches("waiting", approvals=1)
+        await go(cells[1][1].replace("RUN", "clean-up"))
+        await third.result()
+        for command in commands("python starter.py watch"):
+            await go(command)
+
+
+async def test_the_readmes_agent_runs(tmp_path: Path, start_world: Start) -> None:
+    """The snippet, saved as it says, is registered and asks before it greets."""
+    [snippet] = [text for kind, text in BLOCKS if kind == "python"]
+    (tmp_path / "readme_greeter.py").write_text(snippet)
+    env = os.environ | {"PYTHONPATH": str(tmp_path), "ABEYANCE_AGENTS": "readme_greeter"}
+    out = subprocess.run(
+        [sys.executable, "starter.py", "agents", "--json"],
+        cwd=ROOT,
+        env=env,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert [known["agent"] for known in json.loads(out)] == ["greeter"]
+    namespace: dict[str, object] = {"__name__": "readme_greeter"}
+    exec(compile(snippet, "README.md", "exec"), namespace)
+    async with start_world() as world:
+        started = await world.start("greeter", "Greet 'Ann'")
+        status = await started.reaches("waiting", approvals=1)
+        assert (status.approvals[0].tool, status.approvals[0].input) == ("greet", {"name": "Ann"})
+        await started.handle.signal("approve")
+        assert "Hello Ann!" in (await started.result()).message
+
+
+@pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])
+def test_paths_in_the_documents_exist(name: str) -> None:
+    """Files and folders that are named are there."""
+    named = re.findall(r"`((?:[a-z_.]+/)*[\w.]+(?:\.py|\.md|\.yml|\.toml)|(?:[a-z_.]+/)+)`", (ROOT / name).read_text())
+    made_at_run_time = (".abeyance/",)
+    missing = [
+        path
+        for path in named
+        if not path.startswith(made_at_run_time)
+        and not any((base / path).exists() for base in (ROOT, ROOT / "abeyance", ROOT / "agents", ROOT / "activities"))
+    ]
+    assert missing == []
+
+
+def test_the_readme_lists_every_setting() -> None:
+    """Each public setting of `Settings` is in the README's table, with its default."""
+    documented = set(re.findall(r"\| `(ABEYANCE_\w+)`", README))
+    public = set(re.findall(r"`(ABEYANCE_(?!TEST)\w+)`", Settings.__doc__ or ""))
+    assert documented == public
+    defaults = Settings.from_env({})
+    for value in (f"`{defaults.heartbeat_timeout:g}`", f"`{defaults.shutdown_grace:g}`", f"`{defaults.workspace}`"):
+        assert value in README
