@@ -124,8 +124,8 @@ class TurnInput:
 
     `prompt` begins a turn, `responses` resume one that asked; with neither, the turn goes on where a checkpoint
     left it. `snapshot` is what the last turn left: a Strands snapshot of the preset "session" as JSON, bytes
-    encoded as `strands.types.session` does. `calls` are the tool calls in doubt that the last turn asked about,
-    and `record` is what a turn that failed for good had done: both as `activities.journal` wrote them.
+    encoded as `strands.types.session` does. `calls` are the tool calls that the last turn has started and not
+    finished, and `record` is what a turn that failed for good had done: both as `activities.journal` wrote them.
     """
 
     run_id: str
@@ -147,7 +147,7 @@ class TurnResult:
     """What a turn came to: a final `message` (text), or `questions` that wait for people.
 
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
-    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls in doubt.
+    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished.
     """
 
     stop_reason: str

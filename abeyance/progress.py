@@ -72,7 +72,7 @@ async def progress_of(client: Client, description: WorkflowExecutionDescription)
         running=[
             RunningTool(call["tool"], key, call["started_at"], call["starts"])
             for key, call in record.get("calls", {}).items()
-            if call["result"] is None
+            if call["running"]
         ],
         usage=Usage(**record["usage"]) if "usage" in record else Usage(),
         failure=await _failure(client, pending),

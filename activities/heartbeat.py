@@ -91,6 +91,13 @@ class Heartbeat:
 
     async def run(self) -> None:
         """Send heartbeats until cancelled; returns if the turn is lost."""
+        try:
+            await self._run()
+        finally:
+            # Nobody may wait for an acknowledgement that cannot come any more.
+            self._lose()
+
+    async def _run(self) -> None:
         while not self._lost:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._timeout / 3)

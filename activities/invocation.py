@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import logging
+import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -26,6 +29,8 @@ from activities.journal import Journal
 from activities.questions import as_questions
 from activities.replies import require_whole_replies
 from activities.steps import Attempt, Steps, TurnEndsError
+
+log = logging.getLogger("abeyance.turn")
 
 
 @dataclass(frozen=True)
@@ -53,6 +58,9 @@ class AgentBuilder:
         try:
             agent = registration.factory(context)
         except Exception as error:
+            # Strands ends MCP servers in an agent's finalizer, and a half-built agent has nothing else to end them.
+            traceback.clear_frames(error.__traceback__)
+            gc.collect()
             raise ConfigurationError(
                 f"The factory of agent {turn.agent!r} ({registration.origin}) failed: {type(error).__name__}: {error}"
             ) from error
@@ -61,7 +69,11 @@ class AgentBuilder:
                 f"The factory of agent {turn.agent!r} ({registration.origin}) returned {type(agent).__name__}. "
                 "It must return a strands.Agent."
             )
-        return _adapted(agent, registration), registration
+        try:
+            return _adapted(agent, registration), registration
+        except ConfigurationError:
+            _clean_up(agent)
+            raise
 
 
 @dataclass(frozen=True)
@@ -96,7 +108,7 @@ class Invocation:
         try:
             return await self._run(agent, registration)
         finally:
-            agent.cleanup()
+            _clean_up(agent)
 
     async def _run(self, agent: Agent, registration: Registration) -> TurnResult:
         if self.turn.snapshot is not None:
@@ -119,7 +131,7 @@ class Invocation:
             message=_text(message),
             snapshot=jsonable(agent.take_snapshot(preset="session").to_dict()),
             questions=as_questions(interrupts, message),
-            calls=self.journal.in_doubt() if interrupts else {},
+            calls=self.journal.unfinished() if interrupts else {},
             usage=self.journal.usage,
         )
 
@@ -146,6 +158,14 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
     if type(agent.callback_handler) is PrintingCallbackHandler:
         agent.callback_handler = null_callback_handler
     return agent
+
+
+def _clean_up(agent: Agent) -> None:
+    """End what the agent holds on to, as MCP servers; if that fails, the turn counts all the same."""
+    try:
+        agent.cleanup()
+    except Exception:
+        log.warning("the agent could not be cleaned up", exc_info=True)
 
 
 def _last_words(agent: Agent) -> Message:

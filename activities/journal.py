@@ -39,7 +39,8 @@ class Call:
         started_at: when it was started last, ISO 8601.
         worker: which worker started it.
         starts: how often it was started.
-        doubts: how often a person was asked, after a crash, what is to become of it.
+        doubts: how often a person had it run again after a crash.
+        running: whether it is at work, or was when its worker died; not so when it has stopped to ask a person.
         result: its tool result as JSON, once it has finished.
     """
 
@@ -48,6 +49,7 @@ class Call:
     worker: str
     starts: int = 1
     doubts: int = 0
+    running: bool = True
     result: JsonObject | None = None
 
 
@@ -142,13 +144,13 @@ class Journal:
         with self._lock:
             if self.size + size > LARGEST_RECORD:
                 encoded = _stand_in(encoded, size)
-            self.calls[key].result = encoded
+            self.calls[key].result, self.calls[key].running = encoded, False
             self._changed()
 
     def withdrawn(self, key: str) -> None:
-        """Note that a call has stopped by itself to ask a person: it is not in doubt."""
+        """Note that a call has stopped by itself, to ask a person: it is not in doubt, but how often it ran counts."""
         with self._lock:
-            self.calls.pop(key, None)
+            self.calls[key].running = False
             self._changed()
 
     def batch_closed(self) -> None:
@@ -170,7 +172,7 @@ class Journal:
         call = self.calls.get(key)
         return call.starts if call else 0
 
-    def in_doubt(self) -> JsonObject:
+    def unfinished(self) -> JsonObject:
         """The calls that were started and have not finished, as JSON."""
         with self._lock:
             return {key: asdict(call) for key, call in self.calls.items() if call.result is None}

@@ -168,15 +168,15 @@ class Steps:
             async for event in next_fn(context):
                 yield event
             return
+        # A call that has finished in this very attempt comes back only because a hook asked for another try.
         if key not in self._finished_here and (saved := self._journal.result_of(key)):
             yield ToolResultEvent(saved)
             return
         once = self._is_once_only(context)
         call = self._call(context)
-        if key in self._journal.calls and key not in self._finished_here:
-            before = self._journal.calls[key]
+        if before := self._journal.calls.get(key):
             call = replace(call, starts=before.starts + 1, doubts=before.doubts)
-            if once or before.doubts:
+            if before.running and (once or before.doubts):
                 if settled := self._settle_doubt(context, before):
                     await self._finish(key, settled, once=once)
                     yield ToolResultEvent(settled)

@@ -46,7 +46,10 @@ async def polls() -> bool:
 
 if __name__ == "__main__":
     try:
-        healthy = asyncio.run(polls())
+        problem = "" if asyncio.run(polls()) else "no worker here has polled the task queue lately"
     except AbeyanceError as error:
-        sys.exit(f"unhealthy: {error}")
-    sys.exit(0 if healthy else "unhealthy: no worker here has polled the task queue lately")
+        problem = str(error)
+    if problem:
+        print(f"unhealthy: {problem}", file=sys.stderr, flush=True)
+    # Temporal's native client may crash an ordinary exit of a short program (temporalio/sdk-python#300).
+    os._exit(1 if problem else 0)

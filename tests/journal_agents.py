@@ -140,9 +140,9 @@ def slow_hook(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[block])
 
 
-def _die_if_asked(workspace: Path) -> None:
+def _die_if_asked(workspace: Path, orders: str = "die-*") -> None:
     """Kill this process, once for each file "die-…" in the workspace."""
-    for order in sorted(workspace.glob("die-*")):
+    for order in sorted(workspace.glob(orders)):
         order.unlink()
         os.kill(os.getpid(), signal.SIGKILL)
 
@@ -239,3 +239,20 @@ def file_manager_like(context: AgentContext) -> Agent:
             event.cancel_tool = "denied"
 
     return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[ask])
+
+
+@agent("asks-in-between", once_only=["pay"], description="A once-only tool that asks, and may die before and after")
+def asks_in_between(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool(context=True)
+    def pay(tool_context: ToolContext) -> str:
+        """Pay."""
+        effects.add("pay", f"start {call_attempt(tool_context)}")
+        _die_if_asked(context.workspace, "die-before")
+        tool_context.interrupt("sure")
+        _die_if_asked(context.workspace, "die-after")
+        effects.add("pay", "finish")
+        return "paid"
+
+    return _build(context, [ToolCall("pay"), "Done."], [pay])

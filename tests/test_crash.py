@@ -123,6 +123,33 @@ async def test_every_crash_is_asked_about_anew(queue: World, nursery: Nursery) -
     assert counted(queue.workspace, run.id)["pay finish"] == 0
 
 
+async def test_a_question_in_between_does_not_make_an_old_retry_count(queue: World, nursery: Nursery) -> None:
+    """Killed, retried, asked, answered and killed again: the second crash is asked about too."""
+    (queue.workspace / "die-before").touch()
+    first = nursery.fork(queue.settings.task_queue)
+    run = await queue.start("asks-in-between", "go")
+    await dead(nursery, first)
+    second = nursery.fork(queue.settings.task_queue)
+    await run.reaches("waiting", approvals=1)
+    await run.handle.signal("respond", {"approval": 1, "response": "retry"})
+    status = await run.reaches("waiting", approvals=1, turn=2)
+    assert [approval.name for approval in status.approvals] == ["sure"]
+    (queue.workspace / "die-after").touch()
+    await run.handle.signal("respond", {"approval": 2, "response": "yes"})
+    await dead(nursery, second)
+    nursery.fork(queue.settings.task_queue)
+    status = await run.reaches("waiting", approvals=1, turn=3)
+    assert [approval.name for approval in status.approvals] == ["in-doubt"]
+    await run.handle.signal("respond", {"approval": 3, "response": "skip"})
+    await run.result()
+    effects = counted(queue.workspace, run.id)
+    assert {key: times for key, times in effects.items() if key.startswith("pay")} == {
+        "pay start 1": 1,
+        "pay start 2": 1,
+        "pay start 3": 1,
+    }
+
+
 async def test_three_at_once_one_finished_one_asked_one_killed(queue: World, nursery: Nursery) -> None:
     """After recovery each has run as often as it should, and the answer reaches the right one."""
     (queue.workspace / "die-1").touch()

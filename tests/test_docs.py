@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 import re
@@ -38,7 +39,7 @@ async def run(command: str, env: dict[str, str]) -> str:
         subprocess.run, words, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
-    return done.stdout
+    return str(done.stdout)
 
 
 async def test_the_readmes_commands_run(start_world: Start) -> None:

@@ -44,7 +44,7 @@ def start(
     agent: Annotated[str, typer.Argument(help="The agent's name; see `agents`.")],
     prompt: Annotated[str, typer.Argument(help="What it is to do.")],
     id_: Annotated[str | None, typer.Option("--id", help="The run's id; by default the agent's name and more.")] = None,
-    session: Annotated[str | None, typer.Option(help="The name under which later runs remember this one.")] = None,
+    session: Annotated[str | None, typer.Option(help="A name for the session, handed to the agent.")] = None,
     option: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="An option for the agent; V may be JSON.")
     ] = None,

@@ -74,7 +74,7 @@ class Probe:
                 description = await self._handle.describe(rpc_timeout=timedelta(seconds=2))
                 await self._observe(description)
                 await self._answer(description)
-            await asyncio.wait({result}, timeout=random.uniform(0.03, 0.15))
+            await asyncio.wait({result}, timeout=random.uniform(0.1, 0.4))
             if result.done() and isinstance(result.exception(), RPCError):
                 result = asyncio.ensure_future(self._handle.result())
         self._counts.runs += 1

@@ -49,7 +49,7 @@ async def _killed_at(client: Client, workspace: Path, nursery: Nursery, fault: s
     return killed
 
 
-async def random_points(client: Client, workspace: Path, runs: int, *, at_once: int = 20, workers: int = 2) -> Counts:
+async def random_points(client: Client, workspace: Path, runs: int, *, at_once: int = 40, workers: int = 2) -> Counts:
     """Kill workers at random moments, again and again, under `at_once` open runs, until `runs` have ended."""
     counts, queue = Counts(), f"chaos-{uuid.uuid4().hex[:8]}"
     room = asyncio.Semaphore(at_once)
@@ -62,7 +62,7 @@ async def random_points(client: Client, workspace: Path, runs: int, *, at_once: 
         crew = [nursery.fork(queue) for _ in range(workers)]
         everything = asyncio.gather(*(one() for _ in range(runs)))
         while not everything.done():
-            await asyncio.wait({everything}, timeout=random.uniform(0.5, 2.0))
+            await asyncio.wait({everything}, timeout=random.uniform(0.8, 2.5))
             victim = random.randrange(workers)
             nursery.kill(crew[victim])
             counts.kills += 1

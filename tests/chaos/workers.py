@@ -8,10 +8,13 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+AGENTS = ("tests.chaos.agents", "tests.journal_agents")
 
 
 class Nursery:
@@ -21,10 +24,11 @@ class Nursery:
         address: of the Temporal server.
         workspace: where effects are counted.
         heartbeat: the heartbeat timeout, in seconds.
+        agents: the modules whose agents the workers run.
     """
 
-    def __init__(self, address: str, workspace: Path, heartbeat: float):
-        given = {"address": address, "workspace": str(workspace), "heartbeat": heartbeat}
+    def __init__(self, address: str, workspace: Path, heartbeat: float, agents: Sequence[str] = AGENTS):
+        given = {"address": address, "workspace": str(workspace), "heartbeat": heartbeat, "agents": list(agents)}
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.workers", json.dumps(given)],
             stdin=subprocess.PIPE,
@@ -71,7 +75,7 @@ def _main() -> None:
     import worker  # noqa: F401
     from abeyance.registry import load_agents
 
-    registrations = load_agents(["tests.chaos.agents", "tests.journal_agents"])
+    registrations = load_agents(given["agents"])
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
     for line in sys.stdin:
         pid = os.fork()
