@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test chaos check lock clean
+.PHONY: demo up test chaos bench check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -17,6 +17,10 @@ test: .venv/installed
 # Kills workers at every point of the journal, then at random under RUNS runs.
 chaos: .venv/installed
 	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1000)
+
+# Measures what the journal costs, and how long a killed worker holds a run up, into bench/results/journal.json.
+bench: .venv/installed
+	$(BIN)/python -m bench $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .
