@@ -8,24 +8,28 @@ from __future__ import annotations
 
 import asyncio
 import json
+import logging
 import threading
+from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import asdict
+from datetime import timedelta
 from typing import Any
 
 from temporalio import activity
 from temporalio.client import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.contracts import TURN_ACTIVITY, TurnInput, TurnResult
-from activities.failures import as_application_error
+from activities.failures import AGENT_ERROR, as_application_error
 from activities.faults import Faults
-from activities.heartbeat import Heartbeat
+from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
 from activities.journal import LARGEST_RECORD, Journal
 from activities.steps import Attempt
+
+log = logging.getLogger("abeyance.turn")
 
 MAX_TURNS = 100
 """How many turns one worker runs at the same time."""
@@ -35,6 +39,10 @@ TOOL_THREADS = 32
 
 LAST_MARKS_SECONDS = 2.0
 """How long a turn whose time is over may take to note what its tools came to."""
+
+
+class WorkerStopsError(Exception):
+    """The worker's grace is over before the turn has come to a safe point."""
 
 
 class Turns:
@@ -54,12 +62,25 @@ class Turns:
     async def run_turn(self, turn: TurnInput) -> TurnResult:
         """Run one turn until the agent ends, asks, or has to go on elsewhere.
 
-        Raises:
-            ApplicationError: if it failed; whether a retry may help is decided in `activities.failures`. One that
-                cannot be mended by a retry has two details: the journal's record, and whether the turn is
-                untouched, so that it can be given again from its beginning.
-            asyncio.CancelledError: if the worker's grace is over.
+        The outcome is reported through the same door as the heartbeats, since the worker's core, which does not
+        see those, believes an activity lost that has taken longer than its heartbeat timeout, and drops what it
+        returns. Whether a failure may be retried is decided in `activities.failures`; one that may not has two
+        details: the journal's record, and whether the turn is untouched, so that it can be given again from its
+        beginning.
         """
+        over = asyncio.Event()
+        task = asyncio.create_task(self._run_and_report(turn, over))
+        while not task.done():
+            try:
+                await asyncio.wait({task})
+            except asyncio.CancelledError:
+                details = activity.cancellation_details()
+                if not (details and details.timed_out):
+                    over.set()
+        task.result()
+        activity.raise_complete_async()
+
+    async def _run_and_report(self, turn: TurnInput, over: asyncio.Event) -> None:
         info = activity.info()
         assert info.heartbeat_timeout
         record = info.heartbeat_details[0] if info.heartbeat_details else None
@@ -74,62 +95,76 @@ class Turns:
         handle = activity.client().get_async_activity_handle(task_token=info.task_token)
         heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
         invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, self._faults)
-        failure: Exception | None = None
-        result: TurnResult | None = None
         try:
-            result = await self._watched(invocation, heartbeat, attempt, asked)
-        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure below
-            failure = error
-        if any(details.cancel_requested for details in asked):
-            # The worker's core never heard of it, so it has to be reported by the same way it came.
-            with suppress(RPCError):
-                await handle.report_cancellation()
-            activity.raise_complete_async()
-        if asked:
-            raise ApplicationError("The activity was paused or reset, and goes on from its journal.", type="Paused")
-        if failure:
-            raise self._failure(failure, journal) from failure
-        assert result
-        return _fitting(result)
+            result = _fitting(await self._watched(invocation, heartbeat, attempt, over))
+            if asked:
+                raise _HELD
+        except TurnLostError as lost:
+            log.warning("%s: %s", turn.run_id, lost)
+        except Exception as error:
+            if any(details.cancel_requested for details in asked):
+                await _told_server(handle.report_cancellation())
+            else:
+                failure = _HELD if asked else _failure(error, journal)
+                where = f"{turn.run_id}: attempt {info.attempt} at turn {turn.number}"
+                log.warning("%s: %s", where, failure, exc_info=error if failure.type == AGENT_ERROR else None)
+                await _told_server(handle.fail(failure, last_heartbeat_details=_last_marks(journal)))
+        else:
+            await _told_server(handle.complete(result))
 
     async def _watched(
-        self, invocation: Invocation, heartbeat: Heartbeat, attempt: Attempt, asked: list[ActivityCancellationDetails]
+        self, invocation: Invocation, heartbeat: Heartbeat, attempt: Attempt, over: asyncio.Event
     ) -> TurnResult:
         """Run the invocation in a thread, with heartbeats beside it, until it ends or nobody wants it any more."""
         work = asyncio.get_running_loop().run_in_executor(self._threads, _run, invocation)
         beat = asyncio.create_task(heartbeat.run())
-        drain = asyncio.create_task(_drain(attempt))
-        whole = False
+        drain = asyncio.create_task(_drain(attempt, self._builder.settings.shutdown_grace, over))
+        ending = asyncio.create_task(over.wait())
         try:
-            either: set[asyncio.Future[Any]] = {work, beat}
-            done, _ = await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
-            if beat in done and work not in done:
+            anything: set[asyncio.Future[Any]] = {work, beat, ending}
+            done, _ = await asyncio.wait(anything, return_when=asyncio.FIRST_COMPLETED)
+            if work in done:
+                return await work
+            attempt.cancel.set()
+            if beat in done:
                 # The turn is somebody else's now, or heartbeats failed for a reason of our own.
-                attempt.cancel.set()
                 await asyncio.wait({work})
                 beat.result()
-            result = await work
-            whole = not asked
-            return result
-        except asyncio.CancelledError:
-            attempt.cancel.set()
+                raise TurnLostError
             await asyncio.wait({work}, timeout=LAST_MARKS_SECONDS)
-            raise
+            raise WorkerStopsError
         finally:
-            drain.cancel()
-            if not whole:
-                # The next attempt begins with what the server knows, so it has to know the last marks too.
-                with suppress(Exception):
-                    await asyncio.wait_for(asyncio.wrap_future(heartbeat.flush()), LAST_MARKS_SECONDS)
-            beat.cancel()
+            for task in (drain, ending, beat):
+                task.cancel()
 
-    def _failure(self, error: Exception, journal: Journal) -> ApplicationError:
-        failure = as_application_error(error, activity.info().attempt)
-        if not failure.non_retryable:
-            return failure
-        _, record = journal.read()
-        kept = None if journal.untouched() or journal.size > LARGEST_RECORD else record
-        return ApplicationError(failure.message, kept, journal.untouched(), type=failure.type, non_retryable=True)
+
+_HELD = ApplicationError("The activity was paused or reset, and goes on from its journal.", type="Paused")
+
+
+async def _told_server(report: Coroutine[Any, Any, None]) -> None:
+    """Await the report of an outcome; that the server does not want it any more is no error."""
+    try:
+        await report
+    except RPCError as error:
+        if error.status != RPCStatusCode.NOT_FOUND:
+            raise
+        log.warning("the outcome of a turn came too late: %s", error)
+
+
+def _failure(error: Exception, journal: Journal) -> ApplicationError:
+    if isinstance(error, WorkerStopsError):
+        now = timedelta(milliseconds=1)
+        return ApplicationError("The worker has stopped.", type="WorkerStopped", next_retry_delay=now)
+    failure = as_application_error(error, activity.info().attempt)
+    if not failure.non_retryable:
+        return failure
+    kept = None if journal.untouched() else next(iter(_last_marks(journal)), None)
+    return ApplicationError(failure.message, kept, journal.untouched(), type=failure.type, non_retryable=True)
+
+
+def _last_marks(journal: Journal) -> list[Any]:
+    """The record for the next attempt, with the marks that no heartbeat has carried yet."""
+    return [] if journal.size > LARGEST_RECORD else [journal.read()[1]]
 
 
 def _run(invocation: Invocation) -> TurnResult:
@@ -140,9 +175,11 @@ def _run(invocation: Invocation) -> TurnResult:
     return asyncio.run(run())
 
 
-async def _drain(attempt: Attempt) -> None:
+async def _drain(attempt: Attempt, grace: float, over: asyncio.Event) -> None:
     await activity.wait_for_worker_shutdown()
     attempt.draining.set()
+    await asyncio.sleep(grace)
+    over.set()
 
 
 def _fitting(result: TurnResult) -> TurnResult:

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-
 from temporalio.client import Client
 
 from tests.chaos.scenarios import every_point, random_points

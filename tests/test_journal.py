@@ -67,7 +67,7 @@ async def test_a_parked_turn_goes_on_from_what_it_had_done(world: World) -> None
     result = await run.result()
     assert result.message == "Done."
     assert counted(world.workspace, run.id) == {"model 0": 1, "model 1": 1, "step 1": 1}
-    assert [(d.response, d.by) for d in result.decisions if d.via == "signal retry" and not d.refused][0] == (
+    assert next((d.response, d.by) for d in result.decisions if d.via == "signal retry" and not d.refused) == (
         "retry",
         "ann",
     )
@@ -203,6 +203,21 @@ async def test_a_hook_that_blocks_holds_up_nobody(start_world: Start) -> None:
     async with start_world(heartbeat_timeout=1) as world:
         run = await world.start("slow-hook", "go")
         await run.result()
+        assert [started.attempt for started in await activities(run)] == [1]
+
+
+async def test_a_tool_may_take_much_longer_than_the_heartbeat_timeout(start_world: Start) -> None:
+    """The worker's core has a timer of its own for silent activities, which does not see these heartbeats."""
+    async with start_world(heartbeat_timeout=1) as world:
+        hold = world.workspace / "hold"
+        hold.touch()
+        run = await world.start("held", "go")
+        await until(lambda: _seen(world, run, "work start 1"), what="the tool to start")
+        await asyncio.sleep(9)  # that timer strikes five seconds after the timeout, and cannot be observed
+        hold.unlink()
+        await run.result()
+        effects = counted(world.workspace, run.id)
+        assert [effects[f"work {what} {n}"] for n in (1, 2) for what in ("start", "finish")] == [1, 1, 1, 1]
         assert [started.attempt for started in await activities(run)] == [1]
 
 
