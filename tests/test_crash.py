@@ -257,6 +257,36 @@ async def test_a_zombie_is_not_believed(client: Client, queue: World, nursery: N
     assert (effects["pay start 1"], effects["pay start 2"], effects["model 1"]) == (1, 0, 1)
 
 
+async def test_a_worker_that_stays_cut_off_stops(client: Client, queue: World, nursery: Nursery) -> None:
+    """Without an acknowledgement for as long as the timeout, it takes no further step, repeatable or not."""
+    hold = queue.workspace / "hold"
+    hold.touch()
+    cable = Cable(address_of(client))
+    async with cable.laid() as address:
+        with Nursery(address, queue.workspace, heartbeat=1.0) as cut_off:
+            zombie = cut_off.fork(queue.settings.task_queue)
+            run = await queue.start("held", "go")
+            await seen(queue, run, "work start 1")
+            cable.cut()
+            nursery.fork(queue.settings.task_queue)
+
+            async def taken_over() -> bool:
+                return counted(queue.workspace, run.id)["work start 1"] == 2
+
+            await until(taken_over, what="the other worker to take over")
+            hold.unlink()
+            await run.result()
+
+            async def both_finished() -> bool:
+                return counted(queue.workspace, run.id)["work finish 1"] == 2
+
+            await until(both_finished, what="the cut-off worker's tool to end")
+            await asyncio.sleep(1)  # a further step of the cut-off worker, if it took one, would show by now
+            assert not cut_off.has_died(zombie)
+    effects = counted(queue.workspace, run.id)
+    assert (effects["model 1"], effects["work start 2"], effects["model 2"]) == (1, 1, 1)
+
+
 async def test_the_server_is_killed_again_and_again(tmp_path: Path, workspace: Path) -> None:
     """Runs go on across five deaths of the server; what it had acknowledged is not done again."""
     server, counts = DevServer(tmp_path), Counts()
@@ -279,8 +309,16 @@ async def test_the_server_is_killed_again_and_again(tmp_path: Path, workspace: P
     assert counts.runs == 8
 
 
-async def test_a_rolling_restart_costs_no_attempt(queue: World, nursery: Nursery) -> None:
+@pytest.fixture
+def patient_nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
+    """Workers that a busy machine does not make look dead."""
+    with Nursery(address_of(client), workspace, heartbeat=30.0) as workers:
+        yield workers
+
+
+async def test_a_rolling_restart_costs_no_attempt(queue: World, patient_nursery: Nursery) -> None:
     """Two workers are replaced one by one under 50 open runs, 20 of them in a turn: all finish at the first try."""
+    nursery = patient_nursery
     hold = queue.workspace / "hold"
     hold.touch()
     name = queue.settings.task_queue
