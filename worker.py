@@ -23,6 +23,7 @@ from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxR
 from abeyance import tuning
 from abeyance.connection import connect
 from abeyance.errors import AbeyanceError
+from abeyance.models import build_model
 from abeyance.registry import Registration, load_agents
 from abeyance.settings import Settings
 from activities.faults import Faults
@@ -66,6 +67,7 @@ async def serve(settings: Settings) -> None:
         ConfigurationError: if the agents cannot be loaded or no server answers.
     """
     registrations = load_agents(settings.agents)
+    build_model(settings.model)  # a wrong setting is said now, and not by every run
     client = await connect()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -93,6 +95,7 @@ def _stop_or_leave(stop: asyncio.Event) -> None:
 def main() -> int:
     """Run the worker as a program; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    logging.getLogger("strands.telemetry.metrics").setLevel(logging.WARNING)
     try:
         asyncio.run(serve(Settings.from_env(os.environ)))
     except AbeyanceError as error:

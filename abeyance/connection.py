@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from typing import Any
 
+from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
-from temporalio.service import RPCError
+from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.errors import ConfigurationError
 
@@ -39,12 +41,28 @@ async def connect(*, timeout: float = 10.0) -> Client:
         ConfigurationError: if no server answers there; the message says where, and how to start one.
     """
     config = connect_config()
-    address, namespace = config["target_host"], config.get("namespace", "default")
+    address, namespace = config["target_host"], config.get("namespace") or "default"
     try:
-        return await asyncio.wait_for(Client.connect(**config), timeout)
+        client = await asyncio.wait_for(Client.connect(**config), timeout)
     except (RuntimeError, RPCError, TimeoutError) as error:
         raise ConfigurationError(
             f"No Temporal server answers at {address} (namespace {namespace}). "
             "Start one with `python starter.py up`, or set TEMPORAL_ADDRESS to yours. "
-            f"[{str(error).splitlines()[0] if str(error) else type(error).__name__}]"
+            f"[{_said(error)}]"
         ) from error
+    try:
+        await client.workflow_service.describe_namespace(DescribeNamespaceRequest(namespace=namespace))
+    except RPCError as error:
+        # Whoever may not look at the namespace may still use it.
+        if error.status == RPCStatusCode.NOT_FOUND:
+            raise ConfigurationError(
+                f"There is no namespace {namespace!r} at {address}. Set TEMPORAL_NAMESPACE, or create it with: "
+                f"temporal operator namespace create -n {namespace}"
+            ) from error
+    return client
+
+
+def _said(error: Exception) -> str:
+    """The last words of a connection error, which repeats itself in several layers."""
+    layers = re.findall(r'message: "([^"]*)"', str(error))
+    return layers[-1] if layers else (str(error).splitlines() or [type(error).__name__])[0]

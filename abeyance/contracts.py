@@ -19,6 +19,9 @@ APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
 AGENT_MEMO = "agent"
 
+OPEN = ("running", "waiting", "parked")
+ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
+
 JsonObject = dict[str, Any]
 
 

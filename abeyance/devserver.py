@@ -45,16 +45,23 @@ class Stack:
         address: where the server answers.
         ui: the address of its web UI, or `None` where the server is not ours.
         worker: the worker's process.
+        server: the server's process, or `None` where the server is not ours.
     """
 
     client: Client
     address: str
     ui: str | None
     worker: subprocess.Popen[bytes]
+    server: subprocess.Popen[bytes] | None
 
-    async def worker_died(self) -> int:
-        """Wait for the worker to end; returns its exit status."""
-        return await asyncio.to_thread(self.worker.wait)
+    async def ends(self) -> str:
+        """Wait until the worker or the server ends by itself; says which one did, and how."""
+        while True:
+            if self.worker.poll() is not None:
+                return f"The worker {_ended(self.worker.returncode)}. If it said why, it is above. Start `up` again."
+            if self.server and self.server.poll() is not None:
+                return f"The Temporal server {_ended(self.server.returncode)}.{_tail(STATE / 'temporal.log')}"
+            await asyncio.sleep(0.2)
 
 
 def temporal_binary() -> str:
@@ -84,20 +91,20 @@ async def stack(settings: Settings, *, worker_log: Path | None = None) -> AsyncI
     """
     STATE.mkdir(exist_ok=True)
     settings.workspace.mkdir(parents=True, exist_ok=True)
-    async with _server() as (client, address, ui), _worker(client, settings, worker_log) as worker:
-        yield Stack(client, address, ui, worker)
+    async with _server() as (client, address, ui, server), _worker(client, settings, worker_log) as worker:
+        yield Stack(client, address, ui, worker, server)
 
 
 @asynccontextmanager
-async def _server() -> AsyncIterator[tuple[Client, str, str | None]]:
+async def _server() -> AsyncIterator[tuple[Client, str, str | None, subprocess.Popen[bytes] | None]]:
     config = connect_config()
     address, namespace = config["target_host"], config.get("namespace") or "default"
     host, _, port = address.rpartition(":")
     if host not in LOOPBACK or not port.isdecimal() or config.get("tls"):
-        yield await connect(), address, None
+        yield await connect(), address, None, None
         return
     if _answers(host, int(port)):
-        yield await connect(), address, None
+        yield await connect(), address, None, None
         return
     ui_port = _free_port(int(port) + 1000)
     log = STATE / "temporal.log"
@@ -108,7 +115,7 @@ async def _server() -> AsyncIterator[tuple[Client, str, str | None]]:
         command += ["--sqlite-pragma", pragma]
     with _Child(command, log, seconds=15) as process:
         await _until(lambda: _answers(host, int(port)), process, log, "The Temporal server")
-        yield await _connected(process, log), address, f"http://127.0.0.1:{ui_port}"
+        yield await _connected(process, log), address, f"http://127.0.0.1:{ui_port}", process
 
 
 @asynccontextmanager
@@ -213,6 +220,10 @@ def _free_port(wanted: int) -> int:
             probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
         return port
+
+
+def _ended(status: int) -> str:
+    return f"was killed by {signal.Signals(-status).name}" if status < 0 else f"ended with status {status}"
 
 
 def _tail(log: Path | None) -> str:

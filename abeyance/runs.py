@@ -6,7 +6,7 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any
 
@@ -27,6 +27,8 @@ from temporalio.service import RPCError, RPCStatusCode
 from abeyance.contracts import (
     AGENT_MEMO,
     APPROVALS_MEMO,
+    ENDED,
+    OPEN,
     PROBLEM_MEMO,
     WORKFLOW_TYPE,
     Decision,
@@ -38,7 +40,7 @@ from abeyance.contracts import (
 from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
 from abeyance.progress import Progress, progress_of
 
-QUERY_TIMEOUT = timedelta(seconds=15)
+QUERY_TIMEOUT = timedelta(seconds=5)
 UPDATE_SECONDS = 5.0
 """How long a worker may take to answer an update before the decision is sent as a signal instead."""
 
@@ -69,6 +71,9 @@ class Delivered:
     run: str
     via: str
     decisions: list[Decision] = field(default_factory=list)
+
+
+NO_ANSWER = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION)
 
 
 class Runs:
@@ -125,7 +130,11 @@ class Runs:
             status: RunStatus = await self._handle(run).query(
                 "status", result_type=RunStatus, rpc_timeout=QUERY_TIMEOUT
             )
-            return status
+        state = (await self.summary(run)).state
+        if state in ENDED and status.state not in ENDED:
+            # It was terminated or timed out: the server ended it without telling the workflow.
+            return replace(status, state=state, approvals=[])
+        return status
 
     async def summary(self, run: str) -> RunSummary:
         """What the server knows of the run without a worker.
@@ -198,7 +207,7 @@ class Runs:
             NotFoundError: if there is no such run.
         """
         state = (await self.summary(run)).state
-        if state not in ("running", "waiting", "parked"):
+        if state not in OPEN:
             raise RefusedError(f"Run {run!r} has ended already: it is {state}.")
         with self._errors(run):
             await self._handle(run).cancel()
@@ -234,7 +243,7 @@ class Runs:
                 raise RefusedError(f"Run {run!r} has ended; nothing of it is open. See `show {run}`.") from error
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise NotFoundError(f"There is no run {run!r}. `starter.py list` shows those there are.") from error
-            if error.status in (RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION):
+            if error.status in NO_ANSWER:
                 raise NoWorkerError(
                     f"No worker answers for run {run!r}. Nothing is lost: start one with `python worker.py`. "
                     "`list` and `pending` work without one."
@@ -250,6 +259,8 @@ async def _summarised(execution: WorkflowExecution) -> RunSummary:
         state = "parked" if problem else "waiting" if approvals else "running"
     elif state == "canceled":
         state = "cancelled"
+    if state not in OPEN:
+        approvals, problem = [], None
     return RunSummary(
         run=execution.id,
         agent=memo.get(AGENT_MEMO) or "",

@@ -81,7 +81,7 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
     for link in chain:
         if hint := _HINTS.get(_code(link) or type(link).__name__):
             kind = _raw_code(link) or type(link).__name__
-            return ApplicationError(f"{_text(link)} {hint}", type=kind, non_retryable=True)
+            return ApplicationError(f"{_text(link).rstrip('.')}. {hint}", type=kind, non_retryable=True)
     if _raw_code(root) or type(root).__module__.startswith(("strands.types.exceptions", "botocore")):
         return ApplicationError(_text(root), type=_raw_code(root) or type(root).__name__, non_retryable=True)
     if isinstance(root, AbeyanceError):

@@ -63,7 +63,7 @@ class Heartbeat:
         self._wake = asyncio.Event()
         self._waiting: list[tuple[int, concurrent.futures.Future[None]]] = []
         self._lost = False
-        self._sent: object = None
+        self._sent: object = journal.read()[1]
 
     def nudge(self) -> None:
         """Have the record sent soon; what is noted until then goes with it."""

@@ -105,7 +105,7 @@ class Turns:
             if any(details.cancel_requested for details in asked):
                 await _told_server(handle.report_cancellation())
             else:
-                failure = _HELD if asked else _failure(error, journal)
+                failure = _HELD if asked else _failure(error, journal, turn)
                 where = f"{turn.run_id}: attempt {info.attempt} at turn {turn.number}"
                 log.warning("%s: %s", where, failure, exc_info=error if failure.type == AGENT_ERROR else None)
                 await _told_server(handle.fail(failure, last_heartbeat_details=_last_marks(journal)))
@@ -151,14 +151,16 @@ async def _told_server(report: Coroutine[Any, Any, None]) -> None:
         log.warning("the outcome of a turn came too late: %s", error)
 
 
-def _failure(error: Exception, journal: Journal) -> ApplicationError:
+def _failure(error: Exception, journal: Journal, turn: TurnInput) -> ApplicationError:
     if isinstance(error, WorkerStopsError):
         now = timedelta(milliseconds=1)
         return ApplicationError("The worker has stopped.", type="WorkerStopped", next_retry_delay=now)
-    failure = as_application_error(error, activity.info().attempt)
+    failure = error if isinstance(error, ApplicationError) else as_application_error(error, activity.info().attempt)
     if not failure.non_retryable:
         return failure
-    kept = None if journal.untouched() else next(iter(_last_marks(journal)), None)
+    # A retry by a person puts the record beside the snapshot, into one message to the server.
+    room = LARGEST_RECORD - len(json.dumps(turn.snapshot))
+    kept = None if journal.untouched() or journal.size > room else journal.read()[1]
     return ApplicationError(failure.message, kept, journal.untouched(), type=failure.type, non_retryable=True)
 
 

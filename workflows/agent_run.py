@@ -50,6 +50,7 @@ class AgentRun:
         self._usage = Usage()
         self._problem: str | None = None
         self._verdict: str | None = None
+        self._carried = True
         self._last: TurnResult | None = None
         self._agent = _text(request.get("agent")) or ""
         self._session = _text(request.get("session"))
@@ -66,6 +67,7 @@ class AgentRun:
         try:
             result = await self._converse(wanted)
         except (asyncio.CancelledError, FailureError) as error:
+            self._ledger.ask([], _now())
             self._show("cancelled" if is_cancelled_exception(error) else "failed")
             raise
         self._show("completed")
@@ -150,6 +152,9 @@ class AgentRun:
             self._ledger.reopen(reason)
             await self._answered()
             return replace(turn, responses=self._ledger.take_answers(), record=None)
+        self._carried = untouched or record is not None
+        if not self._carried:
+            reason += " What the turn had done is too large to be carried over: the run can only be aborted."
         self._problem, self._verdict = reason, None
         self._show("parked")
         await workflow.wait_condition(lambda: self._verdict is not None)
@@ -230,12 +235,17 @@ class AgentRun:
 
     def _rule(self, verdict: str, args: tuple[Any, ...]) -> None:
         by, comment = read_note(args)
-        if self._state == "parked":
+        reason = None
+        if self._state != "parked":
+            reason = f"The run is {self._state}, not parked: there is nothing to {verdict}."
+        elif verdict == "retry" and not self._carried:
+            reason = "What the turn had done is lost with it, and doing it again could double it: abort the run."
+        if reason:
+            self._ledger.refuse(verdict, reason, _now(), f"signal {verdict}", by=by, comment=comment)
+        else:
             self._verdict = verdict
             self._ledger.record(verdict, _now(), f"signal {verdict}", by=by, comment=comment)
-        else:
-            reason = f"The run is {self._state}, not parked: there is nothing to {verdict}."
-            self._ledger.refuse(verdict, reason, _now(), f"signal {verdict}", by=by, comment=comment)
+        self._show(self._state)
 
     def _show(self, state: str) -> None:
         """Tell the Temporal UI and the visibility store where the run stands."""

@@ -21,7 +21,9 @@ def current_details(status: RunStatus, run: str) -> str:
         run: its workflow id.
     """
     parts = [f"**{status.agent}** is **{status.state}** (turn {status.turn})"]
-    if status.problem:
+    if status.problem and status.state == "failed":
+        parts.append(f"It failed: {_line(status.problem, SHOWN_REASON)}")
+    elif status.problem:
         parts.append(
             f"It cannot go on: {_line(status.problem, SHOWN_REASON)}\n\nMend that and send the signal `retry`, "
             "or give the run up with the signal `abort`."
@@ -63,14 +65,26 @@ def _question(approval: Approval, run: str, *, alone: bool) -> str:
     number = "" if alone else f" --input {approval.number}"
     command = f"temporal workflow signal -w {shlex.quote(run)} --name approve{number}"
     error = f"\n\nThe last answer made the agent fail: {_line(approval.error, SHOWN_REASON)}" if approval.error else ""
-    return (
-        f"### {approval.number}. {_line(approval.name, 200)}\n\n"
-        f"It asks{call}, since {approval.asked_at}.\n\n"
-        f"Reason: {_code(_short(approval.reason))}{error}\n\n"
+    answers = (
         f"Answer with the signal `approve` or `deny` and {what}, or with `respond` and "
         f'`{{"approval": {approval.number}, "response": "..."}}`:\n\n'
         f"```\n{command}\n```"
     )
+    if approval.choices:
+        answers = "Answer with the signal `respond` and one of these:\n\n" + "\n".join(
+            "- " + _code(json.dumps({"approval": approval.number, "response": _example(choice)}))
+            for choice in approval.choices
+        )
+    return (
+        f"### {approval.number}. {_line(approval.name, 200)}\n\n"
+        f"It asks{call}, since {approval.asked_at}.\n\n"
+        f"Reason: {_code(_short(approval.reason))}{error}\n\n"
+        f"{answers}"
+    )
+
+
+def _example(choice: str) -> Any:
+    return {"result": "..."} if choice == "result" else choice
 
 
 def _decided(decision: Decision) -> str:

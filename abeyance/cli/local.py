@@ -47,8 +47,7 @@ def up(json_: Json = False) -> None:
         else:
             _introduce(stack)
             say("Ctrl-C stops what was started here. Runs that wait go on waiting, and `up` takes them up again.")
-        status = await stack.worker_died()
-        fail(f"The worker ended with status {status}; its log above says why.", 1)
+        fail(await stack.ends(), 1)
 
     _with_stack(serve, worker_log=None)
 
@@ -125,10 +124,11 @@ async def _demonstrate(runs: Runs, given: Settings, agent: str, answer: str | No
 
 
 async def _is_open(runs: Runs) -> bool:
+    from abeyance.contracts import OPEN
     from abeyance.errors import NotFoundError
 
     try:
-        return (await runs.summary(DEMO_RUN)).state in ("running", "waiting", "parked")
+        return (await runs.summary(DEMO_RUN)).state in OPEN
     except NotFoundError:
         return False
 
@@ -187,7 +187,9 @@ async def _typed(runs: Runs, approval: Approval, ending: asyncio.Future[RunResul
         line = sys.stdin.readline()
         loop.call_soon_threadsafe(lambda: None if typed.done() else typed.set_result(line))
 
-    say("Your answer (y or n; t means trust always), or answer it from another terminal or the Temporal UI:")
+    say(
+        "Your answer (y, or n, which is what Enter alone means), or answer it from another terminal or the Temporal UI:"
+    )
     threading.Thread(target=read, daemon=True).start()
     either: set[asyncio.Future[Any]] = {typed, ending}
     while not typed.done():
@@ -200,8 +202,8 @@ async def _typed(runs: Runs, approval: Approval, ending: asyncio.Future[RunResul
             if elsewhere:
                 say(f"Decided elsewhere: {decided(elsewhere)}")
             return None
-    line = (await typed).strip()
-    return line or "n"
+    line = (await typed).strip().lower()
+    return {"yes": "y", "no": "n", "": "n"}.get(line, line)
 
 
 async def _conclude(given: Settings, result: RunResult, as_json: bool) -> None:

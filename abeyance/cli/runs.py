@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from contextlib import nullcontext
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Any
@@ -25,13 +26,13 @@ from abeyance.cli._shared import (
     table,
     with_runs,
 )
+from abeyance.contracts import ENDED
+from abeyance.errors import NoWorkerError
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval, Decision, RunResult, RunStatus
     from abeyance.progress import Progress
     from abeyance.runs import Runs
-
-ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
 
 
 def register(app: typer.Typer) -> None:
@@ -87,8 +88,8 @@ def list_(
         elif not found:
             say(f"There are no runs. Start one with: {starter()} start AGENT PROMPT")
         else:
-            rows = [(r.run, r.agent, r.state, str(len(r.approvals) or ""), r.started_at) for r in found]
-            table(("run", "agent", "state", "open", "started"), rows)
+            rows = [(r.run, r.agent, r.state, str(len(r.approvals) or ""), age(r.started_at)) for r in found]
+            table(("run", "agent", "state", "open", "age"), rows)
 
     with_runs(work)
 
@@ -118,7 +119,12 @@ def show(run: Run, json_: Json = False) -> None:
     """Show where a run stands: what is open, what was decided and what was refused."""
 
     async def work(runs: Runs) -> None:
-        status, progress = await runs.status(run), await runs.progress(run)
+        progress = await runs.progress(run)
+        try:
+            status = await runs.status(run)
+        except NoWorkerError as error:
+            await _show_without_worker(runs, run, progress, error, as_json=json_)
+            return
         if json_:
             say_json(_complete(run, status, progress))
         else:
@@ -147,7 +153,7 @@ def result(run: Run, json_: Json = False) -> None:
         if json_:
             say_json(ended)
         else:
-            say(ended.message)
+            conclude(ended)
 
     with_runs(work)
 
@@ -188,23 +194,30 @@ async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
     console = Console()
     ending = asyncio.ensure_future(runs.result(run))
     before: dict[str, Any] = {}
+    told_of_none = False
     with console.status("") if console.is_terminal and not as_json else nullcontext() as spinner:
         while True:
             done = ending.done()
-            if not done or not ending.exception():
+            try:
                 status, progress = await runs.status(run), await runs.progress(run)
+            except NoWorkerError as error:
+                if not told_of_none:
+                    print(f"starter: {error} Still watching.", file=sys.stderr, flush=True)
+                told_of_none = True
+            else:
+                told_of_none = False
                 now = _complete(run, status, progress)
                 if as_json and now != before:
                     say_json(now)
                 elif not as_json:
                     _tell_news(run, status, progress, before)
                 if spinner:
-                    spinner.update(Text(printable(f"{status.state}: {doing(progress) if progress else 'waiting'}")))
+                    spinner.update(Text(printable(f"{status.state}: {doing(progress)}" if progress else status.state)))
                 before = now
             if done:
                 ended = await ending
                 if not as_json:
-                    say(ended.message)
+                    conclude(ended)
                 return ended
             await asyncio.wait({ending}, timeout=0.5)
 
@@ -237,6 +250,40 @@ def doing(progress: Progress) -> str:
     return "; ".join(parts)
 
 
+def conclude(ended: RunResult) -> None:
+    """Print the last word of a run, and why it ended where that is not plain."""
+    say(ended.message)
+    if how := ended_how(ended.stop_reason, None):
+        say(how)
+
+
+def ended_how(stop_reason: str | None, problem: str | None) -> str:
+    """Why a run has ended, where that was not the agent's own last word; else ""."""
+    if problem:
+        return f"It failed: {problem}"
+    if stop_reason and stop_reason.startswith("limit_"):
+        return f"It was stopped before it was done: its budget for {stop_reason.removeprefix('limit_')} is spent."
+    if stop_reason and stop_reason not in ("end_turn", "stop_sequence", "interrupt", "checkpoint"):
+        return f"It ended with the stop reason {stop_reason!r}."
+    return ""
+
+
+async def _show_without_worker(
+    runs: Runs, run: str, progress: Progress | None, error: NoWorkerError, *, as_json: bool
+) -> None:
+    summary = await runs.summary(run)
+    if as_json:
+        say_json(asdict(summary) | {"progress": asdict(progress) if progress else None, "no_worker": str(error)})
+        return
+    say(f"{run}: {summary.agent} is {summary.state}, as last recorded. {error}")
+    if summary.problem:
+        say(f"  It is parked: {summary.problem}")
+    for approval in summary.approvals:
+        say(f"  {approval['number']}. {approval['name']}: {brief(approval['input'] or approval['reason'], 2_000)}")
+    if progress:
+        say(f"  now: {doing(progress)}")
+
+
 def _complete(run: str, status: RunStatus, progress: Progress | None) -> dict[str, Any]:
     return {"run": run} | asdict(status) | {"progress": asdict(progress) if progress else None}
 
@@ -250,7 +297,10 @@ def tell(run: str, status: RunStatus, *, short: bool = False) -> None:
         for refusal in status.refused:
             who = f" by {refusal.by}" if refusal.by else ""
             say(f"  refused{who}, {refusal.at}: {brief(refusal.response)}: {refusal.refused}")
-    if status.problem:
+    if status.state in ENDED and not short:
+        if how := ended_how(status.stop_reason, status.problem):
+            say(f"  {how}")
+    elif status.problem:
         say(f"  It is parked: {status.problem}")
         say(f"  Mend that, then: {starter()} retry {run}    (or give up: {starter()} abort {run})")
     for approval in status.approvals:
@@ -267,7 +317,17 @@ def ask(run: str, approval: Approval) -> None:
     say(f"     reason: {brief(approval.reason, 2_000)}")
     if approval.error:
         say(f"     the last answer made the agent fail: {approval.error}")
-    say(f"     answer: {starter()} approve {run} {approval.number}    (or deny, or respond)")
+    for command in _answers(run, approval):
+        say(f"     answer: {command}")
+
+
+def _answers(run: str, approval: Approval) -> list[str]:
+    """The commands that answer a question, the likeliest first."""
+    to = f"{run} {approval.number}"
+    if approval.choices:
+        shown = ["'{\"result\": ...}'" if choice == "result" else choice for choice in approval.choices]
+        return [f"{starter()} respond {to} {choice}" for choice in shown]
+    return [f"{starter()} approve {to}    (or deny, or respond)"]
 
 
 def decided(decision: Decision) -> str:
