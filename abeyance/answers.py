@@ -14,7 +14,7 @@ from typing import Any
 Target = int | str | None
 """An approval as a person names it: its number, its id or name, or `None` for the only open one."""
 
-MAX_CHARACTERS = 100_000
+MAX_BYTES = 100_000
 MAX_DEPTH = 50
 """How deep an answer may nest. What nests deeper than Python recurses could be stored and never be read again."""
 
@@ -160,8 +160,8 @@ def _only(verb: str, args: Sequence[Any]) -> Any:
         raise UnreadableError(f"{verb} takes one JSON value or none, and {len(args)} arrived.")
     if args and (problem := flaw(args[0])):
         raise UnreadableError(problem)
-    if args and (size := len(json.dumps(args[0], ensure_ascii=False))) > MAX_CHARACTERS:
-        raise UnreadableError(f"It has {size} characters, and an answer may have {MAX_CHARACTERS}.")
+    if args and (size := len(json.dumps(args[0]))) > MAX_BYTES:
+        raise UnreadableError(f"It has {size} characters as JSON, and an answer may have {MAX_BYTES}.")
     return args[0] if args else None
 
 

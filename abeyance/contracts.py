@@ -141,6 +141,7 @@ class TurnInput:
     snapshot: JsonObject | None = None
     calls: JsonObject = field(default_factory=dict)
     record: JsonObject | None = None
+    used_ids: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     limits: Limits = field(default_factory=Limits)
 
@@ -150,7 +151,8 @@ class TurnResult:
     """What a turn came to: a final `message` (text), or `questions` that wait for people.
 
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
-    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished.
+    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished,
+    `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON.
     """
 
     stop_reason: str
@@ -159,6 +161,8 @@ class TurnResult:
     questions: list[Question] = field(default_factory=list)
     calls: JsonObject = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
+    used_ids: list[str] = field(default_factory=list)
+    structured_output: Any = None
 
 
 @dataclass
@@ -231,6 +235,7 @@ class RunResult:
     decisions: list[Decision]
     usage: Usage
     turns: int
+    structured_output: Any = None
 
 
 def _parse_limits(value: Any) -> Limits:

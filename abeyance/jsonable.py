@@ -17,11 +17,32 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
+_BYTES = "__bytes_encoded__"
+_ESCAPED = "__escaped__"
+
+
+def from_jsonable(value: Any) -> Any:
+    """Undo `jsonable` where it can be undone: JSON values and bytes come back, in dicts and lists.
+
+    Args:
+        value: what `jsonable` gave. Other JSON comes back unchanged, whatever it looks like.
+    """
+    if isinstance(value, list):
+        return [from_jsonable(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if set(value) == {_BYTES, "data"} and isinstance(value["data"], str):
+        return base64.b64decode(value["data"])
+    if set(value) == {_ESCAPED}:
+        return {key: from_jsonable(item) for key, item in value[_ESCAPED]}
+    return {key: from_jsonable(item) for key, item in value.items()}
+
 
 def jsonable(value: Any) -> Any:
     """The nearest JSON value to `value`; JSON values come back equal.
 
-    Bytes become the object that `strands.types.session.decode_bytes_values` turns back into bytes; times become
+    Bytes become the object that `strands.types.session.decode_bytes_values` turns back into bytes, and an object
+    that only looks like that one is escaped, so that `from_jsonable` never takes it for bytes; times become
     ISO 8601 texts, decimals and UUIDs texts, sets sorted lists, pydantic models and dataclasses objects, and
     anything else its `repr`.
     """
@@ -41,7 +62,9 @@ def _converted(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else repr(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return {"__bytes_encoded__": True, "data": base64.b64encode(bytes(value)).decode()}
+        return {_BYTES: True, "data": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, Mapping) and (_BYTES in value or _ESCAPED in value):
+        return {_ESCAPED: [[str(key), jsonable(item)] for key, item in value.items()]}
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

@@ -17,6 +17,8 @@ from abeyance.contracts import Approval, Decision, Question, Response
 
 KEPT_REFUSALS = 100
 SHOWN_CHARACTERS = 500
+MOST_WAITING = 500_000
+"""The answers to one turn, as JSON, must fit into its input beside the conversation."""
 
 
 @dataclass
@@ -98,8 +100,14 @@ class Ledger:
         approval, problem = self._find(answer)
         if approval is None:
             return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
+        waiting = sum(len(json.dumps(response.response)) for response in self.waiting.values())
+        if waiting + len(json.dumps(answer.response)) > MOST_WAITING:
+            problem = (
+                f"Answers of {waiting} characters wait for their turn already; send this one when they are through."
+            )
+            return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
         decision = Decision(
-            response=answer.response,
+            response=_shown(answer.response),
             at=at,
             via=via,
             approval=approval.number,

@@ -58,10 +58,10 @@ class Settings:
         }
         given = {name: value.strip() for name, value in env.items() if name.startswith("ABEYANCE_") and value.strip()}
         if unknown := sorted(set(given) - known):
-            public = sorted(known - {"ABEYANCE_SESSIONS", "ABEYANCE_TEST_FAULT"})
-            close = difflib.get_close_matches(unknown[0], public, 1)
-            hint = f"Did you mean {close[0]}?" if close else f"Known: {', '.join(public)}."
-            raise ConfigurationError(f"Unknown setting {unknown[0]}. {hint}")
+            public = sorted(known - {"ABEYANCE_TEST_FAULT"})
+            close = difflib.get_close_matches(unknown[0], public, 1, cutoff=0.85)
+            hint = f"Did you mean {close[0]}? " if close else ""
+            raise ConfigurationError(f"Unknown setting {unknown[0]}. {hint}Known: {', '.join(public)}.")
         agents = tuple(name.strip() for name in given.get("ABEYANCE_AGENTS", "agents").split(",") if name.strip())
         return cls(
             task_queue=given.get("ABEYANCE_TASK_QUEUE", cls.task_queue),

@@ -74,7 +74,7 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
         name, code = type(link).__name__, _code(link)
         if name == "ModelThrottledException" or code in _THROTTLED_CODES or _status(link) == 429:
             delay = timedelta(seconds=min(60.0, 2.0 ** min(attempt, 10)))
-            return ApplicationError(str(link), type="Throttled", next_retry_delay=delay)
+            return ApplicationError(_text(link), type="Throttled", next_retry_delay=delay)
         if code in _PASSING_CODES or _status(link) in _PASSING_STATUS or _passes(link):
             return ApplicationError(_text(link), type=_raw_code(link) or name)
     root = chain[-1]
@@ -85,7 +85,7 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
     if _raw_code(root) or type(root).__module__.startswith(("strands.types.exceptions", "botocore")):
         return ApplicationError(_text(root), type=_raw_code(root) or type(root).__name__, non_retryable=True)
     if isinstance(root, AbeyanceError):
-        return ApplicationError(str(root), type=type(root).__name__, non_retryable=True)
+        return ApplicationError(_text(root), type=type(root).__name__, non_retryable=True)
     return ApplicationError(f"{type(root).__name__}: {_text(root)}", type=AGENT_ERROR, non_retryable=True)
 
 
@@ -133,4 +133,5 @@ def _passes(error: BaseException) -> bool:
 
 
 def _text(error: BaseException) -> str:
-    return str(error) or type(error).__name__
+    # Half characters, as in names of files that cannot be decoded, would keep the failure itself from being sent.
+    return (str(error) or type(error).__name__).encode("utf-8", "replace").decode()

@@ -14,11 +14,10 @@ from strands.event_loop._retry import ModelRetryStrategy
 from strands.handlers.callback_handler import PrintingCallbackHandler, null_callback_handler
 from strands.types._snapshot import Snapshot
 from strands.types.content import Message
-from strands.types.session import decode_bytes_values
 
 from abeyance.contracts import TurnInput, TurnResult
 from abeyance.errors import ConfigurationError
-from abeyance.jsonable import jsonable
+from abeyance.jsonable import from_jsonable, jsonable
 from abeyance.models import build_model
 from abeyance.registry import AgentContext, Registration, find_agent
 from abeyance.settings import Settings
@@ -112,7 +111,7 @@ class Invocation:
 
     async def _run(self, agent: Agent, registration: Registration) -> TurnResult:
         if self.turn.snapshot is not None:
-            agent.load_snapshot(Snapshot.from_dict(decode_bytes_values(self.turn.snapshot)))
+            agent.load_snapshot(Snapshot.from_dict(from_jsonable(self.turn.snapshot)))
         begun = self.journal.restore(agent)
         steps = Steps(agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults)
         steps.attach()
@@ -124,8 +123,9 @@ class Invocation:
                 invocation_state={INVOCATION_KEY: facts},
             )
             stop_reason, message, interrupts = str(result.stop_reason), result.message, result.interrupts or []
+            output = result.structured_output
         except TurnEndsError as ends:
-            stop_reason, message, interrupts = ends.stop_reason, _last_words(agent), []
+            stop_reason, message, interrupts, output = ends.stop_reason, _last_words(agent), [], None
         return TurnResult(
             stop_reason=stop_reason,
             message=_text(message),
@@ -133,6 +133,8 @@ class Invocation:
             questions=as_questions(interrupts, message),
             calls=self.journal.unfinished() if interrupts else {},
             usage=self.journal.usage,
+            used_ids=self.journal.used_ids,
+            structured_output=None if output is None else jsonable(output),
         )
 
     def _prompt(self) -> Any:
@@ -151,6 +153,12 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
             f"Agent {registration.name!r} brings a session manager. Remove it: the run's state lives in Temporal, "
             "and Strands' session managers lose or double messages when a turn is retried."
         )
+    for name, tool in agent.tool_registry.registry.items():
+        if getattr(tool, "_preserve_context", False):
+            raise ConfigurationError(
+                f"Agent {registration.name!r} has the sub-agent {name!r} with preserve_context=True. Remove that: a "
+                "sub-agent is built anew for every turn, so an answer to what it asks could never reach it."
+            )
     # Strands has no public way to take back its default strategy, which sleeps up to two minutes inside the call.
     if type(agent._retry_strategy) is ModelRetryStrategy:
         agent._retry_strategy._max_attempts = 1

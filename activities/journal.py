@@ -11,23 +11,27 @@ from __future__ import annotations
 
 import json
 import threading
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from strands import Agent
 from strands.agent.state import AgentState
 from strands.types.content import Message, Messages
-from strands.types.session import decode_bytes_values
 from strands.types.tools import ToolResult
 
 from abeyance.contracts import JsonObject, Usage
-from abeyance.jsonable import jsonable
+from abeyance.jsonable import from_jsonable, jsonable
 
 RECORD_BYTES = 1_000_000
 """From this size on, a turn ends as a checkpoint at its next safe point."""
 
 LARGEST_RECORD = 1_900_000
 """A heartbeat beyond this size, in bytes, would not reach the server, which takes 2 MiB."""
+
+
+UNIQUE_ID_LENGTH = 20
+"""Tool-use ids of this length are random: Bedrock's, Anthropic's and OpenAI's are longer."""
 
 
 @dataclass
@@ -40,6 +44,7 @@ class Call:
         worker: which worker started it.
         starts: how often it was started.
         doubts: how often a person had it run again after a crash.
+        once: whether it was once only when it started; nothing that changes later makes it repeatable.
         running: whether it is at work, or was when its worker died; not so when it has stopped to ask a person.
         result: its tool result as JSON, once it has finished.
     """
@@ -49,6 +54,7 @@ class Call:
     worker: str
     starts: int = 1
     doubts: int = 0
+    once: bool = False
     running: bool = True
     result: JsonObject | None = None
 
@@ -59,15 +65,19 @@ class Journal:
     Args:
         record: what an earlier attempt recorded, `None` if nothing.
         calls: calls in doubt that came with the turn's input; a record takes their place.
+        used_ids: short tool-use ids of earlier turns, as `TurnResult.used_ids`.
 
     Attributes:
         calls: the tool calls of the open batch, by tool-use id.
         usage: what the turn's model calls have cost, those included whose answers a crash has lost.
+        begun: whether the turn's prompt or responses have been taken in.
+        used_ids: tool-use ids so short that their provider may use them again, even when the conversation no
+            longer holds them.
         version: rises with every change.
         size: of the record, in bytes, nearly.
     """
 
-    def __init__(self, record: JsonObject | None, calls: JsonObject):
+    def __init__(self, record: JsonObject | None, calls: JsonObject, used_ids: Iterable[str] = ()):
         self._lock = threading.Lock()
         self._base: Messages = []
         self._kept = 0
@@ -78,6 +88,8 @@ class Journal:
         self._restored = False
         self.calls = {key: Call(**call) for key, call in (record["calls"] if record else calls).items()}
         self.usage = Usage(**record["usage"]) if record else Usage()
+        self.used_ids: list[str] = list(record["used_ids"] if record else used_ids)
+        self.begun = bool(record and record["begun"])
         self.version = 0
         self.size = 0
 
@@ -93,15 +105,14 @@ class Journal:
         if record is None:
             self.note(agent)
             return False
-        agent.state = AgentState(decode_bytes_values(record["state"]["agent"]))
-        begun = bool(record["messages"]) or record["kept"] < len(self._base)
-        if begun:
-            agent.messages[:] = [*self._base[: record["kept"]], *decode_bytes_values(record["messages"])]
+        agent.state = AgentState(from_jsonable(record["state"]["agent"]))
+        if self.begun:
+            agent.messages[:] = [*self._base[: record["kept"]], *from_jsonable(record["messages"])]
             agent.conversation_manager.restore_from_session(record["state"]["conversation_manager"])
-            agent._model_state = decode_bytes_values(record["state"]["model"])
+            agent._model_state = from_jsonable(record["state"]["model"])
             agent._interrupt_state.deactivate()
         self.note(agent)
-        return begun
+        return self.begun
 
     def note(self, agent: Agent) -> None:
         """Take in the agent's messages and state as they are now."""
@@ -130,6 +141,12 @@ class Journal:
         with self._lock:
             self.usage = self.usage + usage
             self._changed()
+
+    def uses(self, key: str) -> None:
+        """Note a tool-use id, if it is not so long that it can only be unique."""
+        with self._lock:
+            if len(key) < UNIQUE_ID_LENGTH:
+                self.used_ids.append(key)
 
     def started(self, key: str, call: Call) -> None:
         """Note that a call starts."""
@@ -164,7 +181,7 @@ class Journal:
         call = self.calls.get(key)
         if call is None or call.result is None:
             return None
-        result: ToolResult = decode_bytes_values(call.result)
+        result: ToolResult = from_jsonable(call.result)
         return result
 
     def starts_of(self, key: str) -> int:
@@ -188,6 +205,8 @@ class Journal:
                 "messages": [encoded for _, encoded, _ in self._messages],
                 "state": self._state,
                 "usage": asdict(self.usage),
+                "begun": self.begun,
+                "used_ids": list(self.used_ids),
                 "calls": {key: asdict(call) for key, call in self.calls.items()},
             }
 

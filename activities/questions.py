@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Sequence
 from typing import Any
+from urllib.parse import quote
 
 import rfc8785
 from strands.interrupt import Interrupt
@@ -40,7 +41,9 @@ def belongs_to(interrupt_id: str, tool_use_id: str) -> bool:
     """Whether an interrupt is about this tool call, as "v1:before_tool_call:<toolUseId>:<uuid>" says, or about all."""
     version, _, rest = interrupt_id.partition(":")
     kind, _, owner = rest.partition(":")
-    return version == "v1" and (kind == "before_tools" or owner.startswith(f"{tool_use_id}:"))
+    # Strands quotes the id of a call that runs a sub-agent, and no other.
+    wanted = quote(tool_use_id, safe="") if kind == "agent_as_tool" else tool_use_id
+    return version == "v1" and (kind == "before_tools" or owner.startswith(f"{wanted}:"))
 
 
 def digest(tool: str, arguments: Any) -> str:
@@ -67,4 +70,5 @@ def _as_question(interrupt: Interrupt, use: ToolUse | None) -> Question:
 def _tool_use(interrupt_id: str, uses: Sequence[ToolUse]) -> ToolUse | None:
     if interrupt_id.startswith("v1:before_tools:"):
         return None
-    return next((use for use in uses if belongs_to(interrupt_id, use["toolUseId"])), None)
+    owners = [use for use in uses if belongs_to(interrupt_id, use["toolUseId"])]
+    return max(owners, key=lambda use: len(use["toolUseId"]), default=None)

@@ -102,6 +102,7 @@ class Steps:
         if self._attempt.cancel.is_set():
             # Strands closes the batch of a cancelled turn with results of tools that may have stopped half-way.
             return
+        self._journal.begun = True
         message = event.message
         if message["role"] == "user" and any("toolResult" in block for block in message["content"]):
             self._journal.batch_closed()
@@ -144,7 +145,7 @@ class Steps:
 
     def _make_ids_unique(self, message: Message) -> None:
         """Some providers use a tool-use id again; interrupts and the journal would take two calls for one."""
-        taken = {
+        taken = set(self._journal.used_ids) | {
             block["toolUse"]["toolUseId"]
             for earlier in self._agent.messages
             for block in earlier["content"]
@@ -158,6 +159,7 @@ class Steps:
                     number += 1
                     use["toolUseId"] = f"{wanted[:48]}_{number}"
                 taken.add(use["toolUseId"])
+                self._journal.uses(use["toolUseId"])
 
     async def _around_tool(
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
@@ -170,13 +172,15 @@ class Steps:
             return
         # A call that has finished in this very attempt comes back only because a hook asked for another try.
         if key not in self._finished_here and (saved := self._journal.result_of(key)):
+            self._finished_here.add(key)
             yield ToolResultEvent(saved)
             return
-        once = self._is_once_only(context)
-        call = self._call(context)
-        if before := self._journal.calls.get(key):
+        before = self._journal.calls.get(key)
+        once = self._is_once_only(context) or bool(before and before.once)
+        call = replace(self._call(context), once=once)
+        if before:
             call = replace(call, starts=before.starts + 1, doubts=before.doubts)
-            if before.running and (once or before.doubts):
+            if before.running and once:
                 if settled := self._settle_doubt(context, before):
                     await self._finish(key, settled, once=once)
                     yield ToolResultEvent(settled)
@@ -234,10 +238,13 @@ class Steps:
         return Call(context.tool_use["name"], now, self._attempt.worker)
 
     def _is_once_only(self, context: ExecuteToolContext) -> bool:
-        name = context.tool_use["name"]
-        if name in self._registration.repeatable:
+        # A hook may have put another tool in the place of the one that the model asked for.
+        names = {context.tool_use["name"]} | ({context.tool.tool_name} if context.tool else set())
+        if names & self._registration.once_only:
+            return True
+        if names <= self._registration.repeatable:
             return False
-        if name in self._registration.once_only or self._registration.all_once_only:
+        if self._registration.all_once_only:
             return True
         hints = cast("dict[str, Any]", context.tool.tool_spec if context.tool else {}).get("annotations") or {}
         if hints.get("readOnlyHint") or hints.get("idempotentHint"):
@@ -265,7 +272,9 @@ class Steps:
             "The worker died while this call ran, so it may or may not have taken effect. "
             "A person decided to skip it: it was not run again."
         )
-        return {"toolUseId": key, "status": "error", "content": [{"text": text}]}
+        # The mark that Strands itself sets: no hook of the agent's may have the call made again.
+        refused: Any = {"toolUseId": key, "status": "error", "content": [{"text": text}], "cancelled": True}
+        return cast("ToolResult", refused)
 
 
 def usage_of(counted: Any) -> Usage:

@@ -84,7 +84,7 @@ class Turns:
         info = activity.info()
         assert info.heartbeat_timeout
         record = info.heartbeat_details[0] if info.heartbeat_details else None
-        journal = Journal(record or turn.record, turn.calls)
+        journal = Journal(record or turn.record, turn.calls, turn.used_ids)
         attempt = Attempt(self._worker, threading.Event(), threading.Event())
         asked: list[ActivityCancellationDetails] = []
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client
+from temporalio.service import RPCError
 
 from abeyance.settings import Settings
 from tests.chaos.campaign import Counts, Probe
@@ -112,7 +113,10 @@ async def test_every_crash_is_asked_about_anew(queue: World, nursery: Nursery) -
     nursery.fork(queue.settings.task_queue)
 
     async def again() -> Any:
-        approvals = (await run.status()).approvals
+        try:
+            approvals = (await run.status()).approvals
+        except RPCError:
+            return None
         return approvals[0] if approvals and approvals[0].number == 2 else None
 
     after = await until(again, what="the second question")

@@ -71,7 +71,14 @@ class AgentRun:
             self._show("cancelled" if is_cancelled_exception(error) else "failed")
             raise
         self._show("completed")
-        return RunResult(result.stop_reason, result.message, self._ledger.decisions, self._usage, self._turn)
+        return RunResult(
+            result.stop_reason,
+            result.message,
+            self._ledger.decisions,
+            self._usage,
+            self._turn,
+            result.structured_output,
+        )
 
     async def _converse(self, wanted: RunRequest) -> TurnResult:
         turn = self._next_turn(wanted, prompt=wanted.prompt)
@@ -111,6 +118,7 @@ class AgentRun:
             calls=after.calls if after else {},
             usage=self._usage,
             limits=wanted.limits,
+            used_ids=after.used_ids if after else [],
         )
 
     async def _answered(self) -> None:
