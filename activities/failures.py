@@ -132,6 +132,10 @@ def _passes(error: BaseException) -> bool:
     return isinstance(error, (aws.ConnectionError, aws.HTTPClientError, aws.ResponseStreamingError, ParserError))
 
 
+def encodable(text: str) -> str:
+    """`text` without half characters, as names of files that cannot be decoded have them: nothing can send those."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def _text(error: BaseException) -> str:
-    # Half characters, as in names of files that cannot be decoded, would keep the failure itself from being sent.
-    return (str(error) or type(error).__name__).encode("utf-8", "replace").decode()
+    return encodable(str(error) or type(error).__name__)

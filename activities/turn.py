@@ -10,6 +10,7 @@ import asyncio
 import json
 import logging
 import threading
+import traceback
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
@@ -22,7 +23,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.contracts import TURN_ACTIVITY, TurnInput, TurnResult
-from activities.failures import AGENT_ERROR, as_application_error
+from activities.failures import AGENT_ERROR, as_application_error, encodable
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
@@ -101,13 +102,14 @@ class Turns:
                 raise _HELD
         except TurnLostError as lost:
             log.warning("%s: %s", turn.run_id, lost)
-        except Exception as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure
             if any(details.cancel_requested for details in asked):
                 await _told_server(handle.report_cancellation())
             else:
                 failure = _HELD if asked else _failure(error, journal, turn)
                 where = f"{turn.run_id}: attempt {info.attempt} at turn {turn.number}"
-                log.warning("%s: %s", where, failure, exc_info=error if failure.type == AGENT_ERROR else None)
+                trace = "".join(traceback.format_exception(error)) if failure.type == AGENT_ERROR else ""
+                log.warning("%s: %s\n%s", where, failure, encodable(trace))
                 await _told_server(handle.fail(failure, last_heartbeat_details=_last_marks(journal)))
         else:
             await _told_server(handle.complete(result))
