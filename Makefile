@@ -12,7 +12,8 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py $(ARGS)
+	$(BIN)/python -m pytest -q -n 2 tests/test_chaos.py
 
 # Kills workers at every point of the journal, then at random under RUNS runs.
 chaos: .venv/installed

@@ -14,7 +14,7 @@ from tests.chaos.workers import Nursery
 
 POINTS = ("about to write", "written", "model answered", "tool running")
 HEARTBEAT = 1.0
-AT_ONCE = 6
+AT_ONCE = 8
 
 
 async def every_point(client: Client, workspace: Path) -> dict[str, Counts]:
