@@ -13,7 +13,7 @@ up: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py $(ARGS)
-	$(BIN)/python -m pytest -q -n 2 tests/test_chaos.py
+	$(BIN)/python -m pytest -q tests/test_chaos.py
 
 # Kills workers at every point of the journal, then at random under RUNS runs.
 chaos: .venv/installed

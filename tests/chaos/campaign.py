@@ -37,6 +37,7 @@ class Counts:
     once_only_doubled: int = 0
     stuck: int = 0
     notes: list[str] = field(default_factory=list)
+    killing: bool = False
 
     @property
     def violations(self) -> int:
@@ -66,9 +67,12 @@ class Probe:
 
     async def follow(self) -> None:
         """Answer and observe until the run has ended; count what went wrong."""
-        end = time.monotonic() + STUCK_SECONDS
+        # Under fire a run may be slow; it is stuck if it does not end in the calm that follows.
+        calm = time.monotonic()
         result = asyncio.ensure_future(self._handle.result())
-        while not result.done() and time.monotonic() < end:
+        while not result.done() and time.monotonic() < calm + STUCK_SECONDS:
+            if self._counts.killing:
+                calm = time.monotonic()
             # The server may be dead for a while, which is the point.
             with suppress(RPCError):
                 description = await self._handle.describe(rpc_timeout=timedelta(seconds=2))

@@ -14,13 +14,14 @@ from tests.chaos.workers import Nursery
 
 POINTS = ("about to write", "written", "model answered", "tool running")
 HEARTBEAT = 1.0
-AT_ONCE = 8
+AT_ONCE = 3
 
 
 async def every_point(client: Client, workspace: Path) -> dict[str, Counts]:
     """Kill the worker once at each occurrence of each point; gives the counts by point."""
     with Nursery(client.service_client.config.target_host, workspace, HEARTBEAT) as nursery:
-        return {point: await _each_occurrence(client, workspace, nursery, point) for point in POINTS}
+        counts = await asyncio.gather(*(_each_occurrence(client, workspace, nursery, point) for point in POINTS))
+        return dict(zip(POINTS, counts, strict=True))
 
 
 async def _each_occurrence(client: Client, workspace: Path, nursery: Nursery, point: str) -> Counts:
@@ -49,8 +50,8 @@ async def _killed_at(client: Client, workspace: Path, nursery: Nursery, fault: s
     return killed
 
 
-async def random_points(client: Client, workspace: Path, runs: int, *, at_once: int = 40, workers: int = 2) -> Counts:
-    """Kill workers at random moments, again and again, under `at_once` open runs, until `runs` have ended."""
+async def random_points(client: Client, workspace: Path, runs: int, *, at_once: int = 25, workers: int = 2) -> Counts:
+    """Kill workers at random moments, a quarter as often as there are `runs`, `at_once` of them open."""
     counts, queue = Counts(), f"chaos-{uuid.uuid4().hex[:8]}"
     room = asyncio.Semaphore(at_once)
 
@@ -61,11 +62,13 @@ async def random_points(client: Client, workspace: Path, runs: int, *, at_once: 
     with Nursery(client.service_client.config.target_host, workspace, HEARTBEAT) as nursery:
         crew = [nursery.fork(queue) for _ in range(workers)]
         everything = asyncio.gather(*(one() for _ in range(runs)))
-        while not everything.done():
+        counts.killing = True
+        while not everything.done() and counts.kills < runs // 4:
             await asyncio.wait({everything}, timeout=random.uniform(0.8, 2.5))
             victim = random.randrange(workers)
             nursery.kill(crew[victim])
             counts.kills += 1
             crew[victim] = nursery.fork(queue)
+        counts.killing = False
         await everything
     return counts
