@@ -33,7 +33,7 @@ def queue(client: Client, workspace: Path) -> World:
 
 @pytest.fixture
 def nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
-    with Nursery(address_of(client), workspace, heartbeat=8.0, agents=["tests.mcp_agents"]) as workers:
+    with Nursery(address_of(client), workspace, heartbeat=3.0, agents=["tests.mcp_agents"]) as workers:
         yield workers
 
 
