@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test chaos bench check lock clean
+.PHONY: demo up test test-long chaos bench check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -12,8 +12,11 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py $(ARGS)
-	$(BIN)/python -m pytest -q tests/test_chaos.py
+	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_bench.py $(ARGS)
+
+# What wants the machine to itself: workers killed at every point and under 200 runs, and the benchmark's smoke run.
+test-long: .venv/installed
+	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_bench.py
 
 # Kills workers at every point of the journal, then at random under RUNS runs.
 chaos: .venv/installed
