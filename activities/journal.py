@@ -91,7 +91,7 @@ class Journal:
         self.used_ids: list[str] = list(record["used_ids"] if record else used_ids)
         self.begun = bool(record and record["begun"])
         self.version = 0
-        self.size = 0
+        self.size = len(json.dumps(record)) if record else 0
 
     def restore(self, agent: Agent) -> bool:
         """Bring `agent`, to which the turn's snapshot was restored, to where the record ends.
@@ -213,6 +213,8 @@ class Journal:
     def untouched(self) -> bool:
         """Whether nothing has happened in this turn that a repetition of it would double."""
         with self._lock:
+            if not self._restored:
+                return self._found is None and not self.calls
             return not self._messages and self._kept == len(self._base) and not self.calls
 
     def _changed(self) -> None:

@@ -12,6 +12,7 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 
 from abeyance.contracts import RunResult
+from activities.journal import Journal
 from tests.conftest import Start
 from tests.journal_agents import GATES, counted
 from tests.support import StartedRun, World, until
@@ -241,3 +242,17 @@ async def _activity(world: World, verb: str, run: str, activity_id: str) -> None
             UnpauseActivityRequest(namespace=namespace, execution=execution, id=activity_id),
             timeout=timedelta(seconds=10),
         )
+
+
+def test_what_an_earlier_attempt_did_counts_before_it_is_restored() -> None:
+    """A factory that fails in a later attempt must not make the turn look as if nothing had happened in it."""
+    state: dict[str, Any] = {"agent": {}, "conversation_manager": {}, "model": {}}
+    record = {
+        "kept": 0, "messages": [{"role": "user", "content": [{"text": "go"}]}], "state": state, "usage": {},
+        "calls": {}, "begun": True, "used_ids": [],
+    }  # fmt: skip
+    journal = Journal(record, {})
+    assert not journal.untouched()
+    assert journal.read()[1] == record
+    assert journal.size > 0
+    assert Journal(None, {}).untouched()
