@@ -98,8 +98,9 @@ class RunRequest:
 class Question:
     """An interrupt as the turn reports it, with the tool call it belongs to, if it belongs to one.
 
-    `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal. `choices` are the only
-    responses that make sense, where that is so; "result" among them stands for `{"result": <any JSON>}`.
+    `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal, and `digests` has those of all
+    calls that the answer permits, by tool-use id. `choices` are the only responses that make sense, where that is
+    so; "result" among them stands for `{"result": <any JSON>}`. Long reasons and inputs are shortened.
     """
 
     id: str
@@ -110,15 +111,19 @@ class Question:
     input: Any = None
     digest: str | None = None
     choices: list[str] | None = None
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Response:
-    """What a person answered to the interrupt `id`, on its way into the next turn."""
+    """What a person answered to the interrupt `id`, on its way into the next turn, and what they were shown."""
 
     id: str
     response: Any
     tool_use_id: str | None = None
+    tool: str | None = None
+    input: Any = None
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -129,6 +134,8 @@ class TurnInput:
     left it. `snapshot` is what the last turn left: a Strands snapshot of the preset "session" as JSON, bytes
     encoded as `strands.types.session` does. `calls` are the tool calls that the last turn has started and not
     finished, and `record` is what a turn that failed for good had done: both as `activities.journal` wrote them.
+    `shown_state` is the agent's state when the open batch of tool calls was shown to people, `None` where that is
+    the snapshot's.
     """
 
     run_id: str
@@ -144,6 +151,7 @@ class TurnInput:
     used_ids: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     limits: Limits = field(default_factory=Limits)
+    shown_state: JsonObject | None = None
 
 
 @dataclass
@@ -152,7 +160,8 @@ class TurnResult:
 
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
     "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished,
-    `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON.
+    `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON, and
+    `shown_state` what the next turn takes under this name.
     """
 
     stop_reason: str
@@ -163,6 +172,7 @@ class TurnResult:
     usage: Usage = field(default_factory=Usage)
     used_ids: list[str] = field(default_factory=list)
     structured_output: Any = None
+    shown_state: JsonObject | None = None
 
 
 @dataclass
@@ -183,6 +193,7 @@ class Approval:
     digest: str | None = None
     choices: list[str] | None = None
     error: str | None = None
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass

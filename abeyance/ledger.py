@@ -74,6 +74,7 @@ class Ledger:
                     tool_use_id=question.tool_use_id,
                     digest=question.digest,
                     choices=question.choices,
+                    digests=question.digests,
                 )
             asked[approval.number] = approval
         for number in self.waiting.keys() - asked.keys():
@@ -118,7 +119,9 @@ class Ledger:
             key=answer.key,
         )
         self.decisions.append(decision)
-        self.waiting[approval.number] = Response(approval.id, answer.response, approval.tool_use_id)
+        self.waiting[approval.number] = Response(
+            approval.id, answer.response, approval.tool_use_id, approval.tool, approval.input, approval.digests
+        )
         return decision
 
     def objections(self, answers: Iterable[Answer]) -> list[str]:
@@ -149,16 +152,28 @@ class Ledger:
     def take_answers(self) -> list[Response]:
         """Hand out the answers that wait, for the turn that feeds them to the agent, and close their approvals."""
         answers = [self.waiting[number] for number in sorted(self.waiting)]
-        self.delivered = [self.asked[number] for number in sorted(self.waiting)]
+        self.delivered += [self.asked[number] for number in sorted(self.waiting)]
         self.asked = {number: approval for number, approval in self.asked.items() if number not in self.waiting}
         self.waiting = {}
         return answers
 
-    def reopen(self, error: str) -> None:
-        """Ask what the running turn was answered once more, since those answers made the agent fail with `error`."""
-        for approval in self.delivered:
+    def reopen(self, error: str, *, failed: Iterable[str] = (), ran: Iterable[str] = ()) -> list[str]:
+        """Ask once more what made the agent fail with `error`, of what the running turn was answered.
+
+        Args:
+            error: what the agent's code said.
+            failed: tool-use ids of the calls whose answers it failed on, empty where that is not known.
+            ran: tool-use ids of the calls that have been started; their answers have served and stay.
+
+        Returns:
+            The ids of the approvals that are open again. The other answers are to be given to the agent again.
+        """
+        again = [a for a in self.delivered if a.tool_use_id is None or a.tool_use_id not in set(ran)]
+        again = [a for a in again if a.tool_use_id in set(failed)] or again
+        for approval in again:
             self.asked[approval.number] = replace(approval, error=error)
-        self.delivered = []
+        self.delivered = [approval for approval in self.delivered if approval not in again]
+        return [approval.id for approval in again]
 
     def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> None:
         """Note what a person decided about the run itself."""

@@ -17,6 +17,19 @@ from abeyance.errors import AbeyanceError
 AGENT_ERROR = "AgentError"
 """The type of failures that come from the agent's own code, its hooks and its factory."""
 
+
+class HookFailedError(Exception):
+    """The agent's hooks failed on certain calls; the cause says how.
+
+    Attributes:
+        calls: the tool-use ids of these calls.
+    """
+
+    def __init__(self, calls: list[str]):
+        super().__init__(f"the hooks of {', '.join(calls)} failed")
+        self.calls = calls
+
+
 _PASSING_CODES = {
     "internalserver",
     "modelerror",

@@ -22,6 +22,8 @@ from abeyance.models import build_model
 from abeyance.registry import AgentContext, Registration, find_agent
 from abeyance.settings import Settings
 from abeyance.tools import INVOCATION_KEY, TurnFacts
+from activities.decisions import Decisions
+from activities.failures import HookFailedError
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
@@ -112,8 +114,14 @@ class Invocation:
     async def _run(self, agent: Agent, registration: Registration) -> TurnResult:
         if self.turn.snapshot is not None:
             agent.load_snapshot(Snapshot.from_dict(from_jsonable(self.turn.snapshot)))
+        shown_state = agent.state.get() if self.turn.shown_state is None else from_jsonable(self.turn.shown_state)
         begun = self.journal.restore(agent)
-        steps = Steps(agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults)
+        answered = {} if begun else {response.id: response for response in self.turn.responses or []}
+        decisions = Decisions(agent, answered, shown_state if answered else None)
+        decisions.attach()
+        steps = Steps(
+            agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults, decisions
+        )
         steps.attach()
         facts = TurnFacts(self.turn.run_id, self.number, self.journal.starts_of)
         try:
@@ -126,15 +134,21 @@ class Invocation:
             output = result.structured_output
         except TurnEndsError as ends:
             stop_reason, message, interrupts, output = ends.stop_reason, _last_words(agent), [], None
+        except Exception as error:
+            if decisions.in_hooks:
+                raise HookFailedError(sorted(decisions.in_hooks)) from error
+            raise
+        same_batch = bool(answered) and not self.journal.begun
         return TurnResult(
             stop_reason=stop_reason,
             message=_text(message),
             snapshot=jsonable(agent.take_snapshot(preset="session").to_dict()),
-            questions=as_questions(interrupts, message),
+            questions=as_questions(interrupts, decisions.subject_of),
             calls=self.journal.unfinished() if interrupts else {},
             usage=self.journal.usage,
             used_ids=self.journal.used_ids,
             structured_output=None if output is None else jsonable(output),
+            shown_state=jsonable(shown_state) if interrupts and same_batch else None,
         )
 
     def _prompt(self) -> Any:

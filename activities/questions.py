@@ -4,37 +4,71 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 from urllib.parse import quote
 
 import rfc8785
 from strands.interrupt import Interrupt
-from strands.types.content import Message
-from strands.types.tools import ToolUse
 
 from abeyance.contracts import Question
 from abeyance.jsonable import jsonable
+from abeyance.shortened import shortened
 
 IN_DOUBT = "in-doubt"
 """The name of the interrupt that asks what becomes of a call whose worker died while it ran."""
 
-IN_DOUBT_CHOICES = ["retry", "skip", "result"]
+CHANGED = "changed"
+"""The name of the interrupt that asks again about a call that is no longer the one that was shown."""
+
+CHOICES = {IN_DOUBT: ["retry", "skip", "result"], CHANGED: ["y", "n"]}
+
+SHOWN_CHARACTERS = 16_000
+"""Of a reason or an input, as JSON: what is longer is shortened for display, never for the agent."""
 
 
-def as_questions(interrupts: Sequence[Interrupt], message: Message) -> list[Question]:
+@dataclass(frozen=True)
+class Call:
+    """A tool call as it would run."""
+
+    tool_use_id: str
+    tool: str
+    input: Any
+
+    @property
+    def digest(self) -> str:
+        """The SHA-256, in hexadecimal, of the call's canonical JSON (RFC 8785)."""
+        return digest(self.tool, self.input)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """What an interrupt is about.
+
+    Attributes:
+        calls: the calls that an answer permits or denies; several where it was asked before a whole batch.
+        owner: the tool-use id of the turn's own call that waits for the answer, where it is one. It is not the
+            call in `calls` where a sub-agent asked.
+    """
+
+    calls: list[Call]
+    owner: str | None
+
+
+def as_questions(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Subject]) -> list[Question]:
     """The questions that a turn ended with.
 
     Args:
         interrupts: what the agent's result carries.
-        message: the assistant message whose tool calls were interrupted.
+        subject_of: tells by an interrupt's id which calls it is about.
 
     Returns:
-        One question per interrupt, in the same order, with tool, input and digest where the interrupt's id says
-        that it belongs to a call of `message`.
+        One question per interrupt, in the same order, with tool, input and digest of what would run if the answer
+        is yes.
     """
-    uses = [block["toolUse"] for block in message["content"] if "toolUse" in block]
-    return [_as_question(interrupt, _tool_use(interrupt.id, uses)) for interrupt in interrupts]
+    different = {interrupt.id: interrupt for interrupt in interrupts}
+    return [_as_question(interrupt, subject_of(interrupt.id)) for interrupt in different.values()]
 
 
 def belongs_to(interrupt_id: str, tool_use_id: str) -> bool:
@@ -48,27 +82,30 @@ def belongs_to(interrupt_id: str, tool_use_id: str) -> bool:
 
 def digest(tool: str, arguments: Any) -> str:
     """The SHA-256, in hexadecimal, of a call's canonical JSON (RFC 8785)."""
-    call = {"tool": tool, "input": jsonable(arguments)}
+    return _sha256({"tool": tool, "input": jsonable(arguments)})
+
+
+def _sha256(value: Any) -> str:
     try:
-        canonical = rfc8785.dumps(call)
+        canonical = rfc8785.dumps(value)
     except rfc8785.CanonicalizationError:
         # Integers beyond 2^53 have no canonical form in RFC 8785.
-        canonical = json.dumps(call, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
     return hashlib.sha256(canonical).hexdigest()
 
 
-def _as_question(interrupt: Interrupt, use: ToolUse | None) -> Question:
-    question = Question(interrupt.id, interrupt.name, jsonable(interrupt.reason))
-    if interrupt.name == IN_DOUBT and interrupt.id.startswith("v1:middleware_execute_tool:"):
-        question.choices = IN_DOUBT_CHOICES
-    if use:
-        question.tool, question.tool_use_id = use["name"], use["toolUseId"]
-        question.input, question.digest = jsonable(use["input"]), digest(use["name"], use["input"])
+def _as_question(interrupt: Interrupt, subject: Subject) -> Question:
+    question = Question(interrupt.id, interrupt.name, shortened(jsonable(interrupt.reason), SHOWN_CHARACTERS))
+    if interrupt.id.startswith("v1:middleware_execute_tool:"):
+        question.choices = CHOICES.get(interrupt.name)
+    question.tool_use_id = subject.owner
+    question.digests = {call.tool_use_id: call.digest for call in subject.calls}
+    if len(subject.calls) == 1 and subject.owner:
+        call = subject.calls[0]
+        question.tool, question.digest = call.tool, call.digest
+        question.input = shortened(jsonable(call.input), SHOWN_CHARACTERS)
+    elif subject.calls:
+        question.tool = ", ".join(dict.fromkeys(call.tool for call in subject.calls))
+        shown = [{"tool": call.tool, "input": jsonable(call.input)} for call in subject.calls]
+        question.input, question.digest = shortened(shown, SHOWN_CHARACTERS), _sha256(shown)
     return question
-
-
-def _tool_use(interrupt_id: str, uses: Sequence[ToolUse]) -> ToolUse | None:
-    if interrupt_id.startswith("v1:before_tools:"):
-        return None
-    owners = [use for use in uses if belongs_to(interrupt_id, use["toolUseId"])]
-    return max(owners, key=lambda use: len(use["toolUseId"]), default=None)

@@ -27,15 +27,17 @@ from strands.middleware import (
     ToolResultEvent,
 )
 from strands.types._events import ToolInterruptEvent
-from strands.types.content import Message
 from strands.types.tools import ToolResult
 
 from abeyance.contracts import CHECKPOINT, TurnInput, Usage
 from abeyance.registry import Registration
+from activities.batch_state import looking_back
+from activities.decisions import Decisions
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.journal import RECORD_BYTES, Call, Journal
 from activities.questions import IN_DOUBT, belongs_to
+from activities.tool_ids import make_unique
 
 
 class TurnEndsError(BaseException):
@@ -75,6 +77,7 @@ class Steps:
         journal: what has been done so far.
         heartbeat: takes the journal to the server.
         faults: for tests.
+        decisions: what people decided about the agent's calls.
     """
 
     def __init__(
@@ -86,8 +89,10 @@ class Steps:
         journal: Journal,
         heartbeat: Heartbeat,
         faults: Faults,
+        decisions: Decisions,
     ):
         self._agent, self._registration, self._turn, self._attempt = agent, registration, turn, attempt
+        self._decisions = decisions
         self._journal, self._heartbeat, self._faults = journal, heartbeat, faults
         self._finished_here: set[str] = set()
 
@@ -106,6 +111,7 @@ class Steps:
         message = event.message
         if message["role"] == "user" and any("toolResult" in block for block in message["content"]):
             self._journal.batch_closed()
+            self._decisions.batch_closed()
         self._journal.note(self._agent)
         if message["role"] == "user" or any("toolUse" in block for block in message["content"]):
             self._heartbeat.nudge()
@@ -123,7 +129,8 @@ class Steps:
             raise TurnEndsError(reason)
         async for event in next_fn(context):
             if isinstance(event, ModelStopReason):
-                self._make_ids_unique(event.message)
+                for key in make_unique(event.message, self._agent.messages, self._journal.used_ids):
+                    self._journal.uses(key)
                 self._journal.spent(usage_of(event["stop"][2]))
                 self._faults.at("model answered")
             yield event
@@ -143,24 +150,6 @@ class Steps:
                 return name
         return None
 
-    def _make_ids_unique(self, message: Message) -> None:
-        """Some providers use a tool-use id again; interrupts and the journal would take two calls for one."""
-        taken = set(self._journal.used_ids) | {
-            block["toolUse"]["toolUseId"]
-            for earlier in self._agent.messages
-            for block in earlier["content"]
-            if "toolUse" in block
-        }
-        for block in message["content"]:
-            if "toolUse" in block:
-                use, number = block["toolUse"], 1
-                wanted = use["toolUseId"]
-                while use["toolUseId"] in taken:
-                    number += 1
-                    use["toolUseId"] = f"{wanted[:48]}_{number}"
-                taken.add(use["toolUseId"])
-                self._journal.uses(use["toolUseId"])
-
     async def _around_tool(
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
     ) -> AsyncGenerator[Any, None]:
@@ -176,6 +165,10 @@ class Steps:
             yield ToolResultEvent(saved)
             return
         before = self._journal.calls.get(key)
+        # What was running when its worker died may have taken effect: nobody may be told that it did not run.
+        if not (before and before.running) and (ruling := self._decisions.ruling(context)) is not None:
+            yield ruling if isinstance(ruling, ToolInterruptEvent) else ToolResultEvent(ruling)
+            return
         once = self._is_once_only(context) or bool(before and before.once)
         call = replace(self._call(context), once=once)
         if before:
@@ -186,22 +179,25 @@ class Steps:
                     yield ToolResultEvent(settled)
                     return
                 call = replace(call, doubts=before.doubts + 1)
+        self._decisions.require_as_shown(context)
         self._journal.started(key, call)
         try:
             await self._write(barrier=once)
-        except RecordTooLargeError:
+        except (RecordTooLargeError, asyncio.CancelledError):
+            # It has not begun. Strands cancels a call when a hook of another call of its batch fails.
             self._journal.withdrawn(key)
             raise
         result: ToolResultEvent | None = None
         try:
             self._faults.at("tool running")
-            async for event in next_fn(context):
-                if isinstance(event, ToolInterruptEvent):
-                    await self._withdraw(key, once=once)
-                if isinstance(event, ToolResultEvent):
-                    result = event
-                else:
-                    yield event
+            with looking_back(self._decisions.looks_back(key)):
+                async for event in next_fn(context):
+                    if isinstance(event, ToolInterruptEvent):
+                        await self._withdraw(key, once=once)
+                    if isinstance(event, ToolResultEvent):
+                        result = event
+                    else:
+                        yield event
         except InterruptException:
             await self._withdraw(key, once=once)
             raise

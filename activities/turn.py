@@ -23,7 +23,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.contracts import TURN_ACTIVITY, TurnInput, TurnResult
-from activities.failures import AGENT_ERROR, as_application_error, encodable
+from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
@@ -163,7 +163,8 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput) -> Application
     # A retry by a person puts the record beside the snapshot, into one message to the server.
     room = LARGEST_RECORD - len(json.dumps(turn.snapshot))
     kept = None if journal.untouched() or journal.size > room else journal.read()[1]
-    return ApplicationError(failure.message, kept, journal.untouched(), type=failure.type, non_retryable=True)
+    calls = error.calls if isinstance(error, HookFailedError) else []
+    return ApplicationError(failure.message, kept, journal.untouched(), calls, type=failure.type, non_retryable=True)
 
 
 def _last_marks(journal: Journal) -> list[Any]:

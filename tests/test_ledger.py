@@ -182,7 +182,7 @@ def test_a_second_answer_is_refused_and_says_what_was_answered_and_by_whom() -> 
     decide(ledger, 1, "y", by="ada")
     assert decide(ledger, 1, "n").refused == f"Approval 1 was already answered 'y' by ada, {AT}."
     assert decide(ledger, None, "n").refused == "Nothing is open to be answered. Approval 1 was answered 'y' by ada."
-    assert ledger.take_answers() == [Response("v1:tool:1", "y", "use1")]
+    assert ledger.take_answers() == [Response("v1:tool:1", "y", "use1", "tool", {"n": 1})]
     assert ledger.take_answers() == []
     assert decide(ledger, 1, "n").refused
 

@@ -119,6 +119,7 @@ class AgentRun:
             usage=self._usage,
             limits=wanted.limits,
             used_ids=after.used_ids if after else [],
+            shown_state=after.shown_state if after else None,
         )
 
     async def _answered(self) -> None:
@@ -155,12 +156,15 @@ class AgentRun:
         """After a turn that failed for good, ask again what made it fail, or park the run until a person says."""
         cause = error.cause
         reason = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
-        record, untouched = _details(cause)
-        if turn.responses and untouched and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
-            self._ledger.reopen(reason)
-            await self._answered()
-            return replace(turn, responses=self._ledger.take_answers(), record=None)
+        record, untouched, failed = _details(cause)
         self._carried = untouched or record is not None
+        answering = self._carried and not (record and record["begun"])
+        if turn.responses and answering and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
+            ran = record["calls"] if record else ()
+            if again := self._ledger.reopen(reason, failed=failed, ran=ran):
+                await self._answered()
+                served = [response for response in turn.responses if response.id not in again]
+                return replace(turn, responses=served + self._ledger.take_answers(), record=record)
         if not self._carried:
             reason += " What the turn had done is too large to be carried over: the run can only be aborted."
         self._problem, self._verdict = reason, None
@@ -266,11 +270,15 @@ class AgentRun:
             workflow.upsert_memo(memo)
 
 
-def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool]:
-    """What a failed turn says of itself: the journal's record, and whether nothing was done that may not be doubled."""
-    details = cause.details if isinstance(cause, ApplicationError) else ()
-    record, untouched = details if len(details) == 2 else (None, False)
-    return (record if isinstance(record, dict) else None), untouched is True
+def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool, list[str]]:
+    """What a failed turn says of itself.
+
+    Returns:
+        The journal's record, whether nothing was done that may not be doubled, and the calls whose hooks failed.
+    """
+    given = list(cause.details) if isinstance(cause, ApplicationError) else []
+    record, untouched, failed = [*given, None, None, None][:3]
+    return (record if isinstance(record, dict) else None), untouched is True, failed or []
 
 
 def _now() -> str:
