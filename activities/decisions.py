@@ -104,16 +104,16 @@ class Decisions:
         """The calls that an interrupt of the last message is about, as they would run."""
         uses = self._open_uses()
         if interrupt_id.startswith("v1:before_tools:"):
-            return Subject([self._call(use) for use in uses], None)
+            return Subject([self._call(use) for use in uses], None, ())
         owners = [use for use in uses if belongs_to(interrupt_id, use["toolUseId"])]
         if not owners:
-            return Subject([], None)
+            return Subject([], None, ())
         use = max(owners, key=lambda owner: len(owner["toolUseId"]))
         below = self._below.get(use["name"])
         if below and interrupt_id.startswith(prefix := _prefix(use["toolUseId"])):
-            calls = below.subject_of(interrupt_id.removeprefix(prefix)).calls
-            return Subject(calls or [self._call(use)], use["toolUseId"])
-        return Subject([self._call(use)], use["toolUseId"])
+            asked = below.subject_of(interrupt_id.removeprefix(prefix))
+            return Subject(asked.calls or [self._call(use)], use["toolUseId"], (uses.index(use), *asked.position))
+        return Subject([self._call(use)], use["toolUseId"], (uses.index(use),))
 
     def ruling(self, context: ExecuteToolContext) -> ToolResult | ToolInterruptEvent | None:
         """What keeps a call from running: its result if it was denied, or the questions that are open about it."""
@@ -151,7 +151,8 @@ class Decisions:
         if below := self._below.get(call.tool):
             below._answered = _below(self._answered, call.tool_use_id) or below._answered
         again = f"v1:middleware_execute_tool:{call.tool_use_id}:{uuid.uuid5(uuid.NAMESPACE_OID, call.digest)}"
-        answers = [i for i in self._about(call.tool_use_id) if i.response is not None]
+        about = [i for i in self._about(call.tool_use_id) if not i.id.startswith("v1:agent_as_tool:")]
+        answers = [i for i in about if i.response is not None]
         if any(answer.id == again for answer in answers):
             return
         for answer in answers:

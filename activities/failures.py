@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
+from strands.interrupt import InterruptException
 from temporalio.exceptions import ApplicationError
 
 from abeyance.errors import AbeyanceError
@@ -99,7 +100,8 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
         return ApplicationError(_text(root), type=_raw_code(root) or type(root).__name__, non_retryable=True)
     if isinstance(root, AbeyanceError):
         return ApplicationError(_text(root), type=type(root).__name__, non_retryable=True)
-    return ApplicationError(f"{type(root).__name__}: {_text(root)}", type=AGENT_ERROR, non_retryable=True)
+    hint = ". Give each question about a call a name of its own." if "name used more than once" in str(root) else ""
+    return ApplicationError(f"{type(root).__name__}: {_text(root)}{hint}", type=AGENT_ERROR, non_retryable=True)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -111,7 +113,9 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         yield link
         if isinstance(link, AbeyanceError):
             return
-        link = getattr(link, "original_exception", None) or link.__cause__
+        cause = getattr(link, "original_exception", None) or link.__cause__
+        # Strands raises errors about an interrupt from the interrupt, which is no error.
+        link = None if isinstance(cause, InterruptException) else cause
 
 
 def _raw_code(error: BaseException) -> str | None:

@@ -50,10 +50,12 @@ class Subject:
         calls: the calls that an answer permits or denies; several where it was asked before a whole batch.
         owner: the tool-use id of the turn's own call that waits for the answer, where it is one. It is not the
             call in `calls` where a sub-agent asked.
+        position: of the call in its message, and in its sub-agent's.
     """
 
     calls: list[Call]
     owner: str | None
+    position: tuple[int, ...]
 
 
 def as_questions(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Subject]) -> list[Question]:
@@ -64,11 +66,12 @@ def as_questions(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Su
         subject_of: tells by an interrupt's id which calls it is about.
 
     Returns:
-        One question per interrupt, in the same order, with tool, input and digest of what would run if the answer
-        is yes.
+        One question per interrupt, in the order of the calls, with tool, input and digest of what would run if the
+        answer is yes.
     """
     different = {interrupt.id: interrupt for interrupt in interrupts}
-    return [_as_question(interrupt, subject_of(interrupt.id)) for interrupt in different.values()]
+    asked = [(interrupt, subject_of(interrupt.id)) for interrupt in different.values()]
+    return [_as_question(interrupt, subject) for interrupt, subject in sorted(asked, key=lambda pair: pair[1].position)]
 
 
 def belongs_to(interrupt_id: str, tool_use_id: str) -> bool:

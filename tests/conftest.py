@@ -19,7 +19,14 @@ from abeyance.settings import Settings
 from tests.support import World
 from worker import build_worker
 
-TEST_AGENTS = ("agents", "tests.agents", "tests.hostile_agents", "tests.journal_agents", "tests.mcp_agents")
+TEST_AGENTS = (
+    "agents",
+    "tests.agents",
+    "tests.decision_agents",
+    "tests.hostile_agents",
+    "tests.journal_agents",
+    "tests.mcp_agents",
+)
 
 # No test may reach a real model or a real account, whatever the machine's environment holds.
 for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPORAL_", "AWS_"))]:
