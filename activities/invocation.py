@@ -167,6 +167,11 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
             f"Agent {registration.name!r} brings a session manager. Remove it: the run's state lives in Temporal, "
             "and Strands' session managers lose or double messages when a turn is retried."
         )
+    if agent._background_tasks is not None:
+        raise ConfigurationError(
+            f"Agent {registration.name!r} brings background tasks. Remove them: what runs in the background of one "
+            "worker is lost with it, and what it asks could never be answered."
+        )
     for name, tool in agent.tool_registry.registry.items():
         if getattr(tool, "_preserve_context", False):
             raise ConfigurationError(

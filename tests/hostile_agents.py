@@ -130,6 +130,34 @@ def rewrites(context: AgentContext) -> Agent:
     return _build(context, script, [pay_tool(context), quick], hooks=[redact, trust])
 
 
+@agent("trusts-and-dies", description="Trust for the call that its worker dies in, and a no for its neighbour")
+def trusts_and_dies(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def tip() -> str:
+        """Tip the waiter."""
+        effects.add("tip", "given")
+        return "tipped"
+
+    def trust(event: BeforeToolCallEvent) -> None:
+        if event.agent.state.get("trust"):
+            return
+        answer = event.interrupt("approve")
+        if answer == "t":
+            event.agent.state.set("trust", True)
+        elif answer != "y":
+            event.cancel_tool = "denied by the hook"
+
+    script = [[ToolCall("pay"), ToolCall("tip")], ToolCall("tip"), "Done."]
+    return _build(context, script, [pay_tool(context), tip], hooks=[trust])
+
+
+@agent("in-background", description="Runs tools in the background")
+def in_background(context: AgentContext) -> Agent:
+    return _build(context, ["Done."], [pay_tool(context)], background_tasks=True)
+
+
 @agent("sub-agent", description="A sub-agent whose tool is asked about")
 def sub_agent(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)

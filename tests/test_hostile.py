@@ -118,6 +118,31 @@ async def test_a_sub_agent_that_would_lose_its_answers_is_refused(start_world: S
         assert "preserve_context" in ((await run.reaches("parked")).problem or "")
 
 
+async def test_background_tasks_are_refused(start_world: Start) -> None:
+    async with start_world() as world:
+        run = await world.start("in-background", "go")
+        assert "brings background tasks" in ((await run.reaches("parked")).problem or "")
+
+
+async def test_trust_does_not_reach_a_denied_neighbour_through_a_crash(queue: World, nursery: Nursery) -> None:
+    """The journal carries the trust to the next worker, and the denied call is denied there too."""
+    (queue.workspace / "die-1").touch()
+    doomed = nursery.fork(queue.settings.task_queue)
+    run = await queue.start("trusts-and-dies", "go")
+    status = await run.reaches("waiting", approvals=2)
+    answers = [{"approval": a.number, "response": "t" if a.tool == "pay" else "n"} for a in status.approvals]
+    await run.handle.signal("respond", answers)
+    await dead(nursery, doomed)
+    nursery.fork(queue.settings.task_queue)
+    doubt = (await run.reaches("waiting", approvals=1)).approvals[0]
+    assert (doubt.name, doubt.tool) == ("in-doubt", "pay")
+    assert counted(queue.workspace, run.id)["tip given"] == 0
+    await run.handle.signal("respond", "skip")
+    await run.result()
+    effects = counted(queue.workspace, run.id)
+    assert (effects["pay start"], effects["tip given"]) == (1, 1)
+
+
 async def test_structured_output_is_in_the_result(start_world: Start) -> None:
     async with start_world() as world:
         run = await world.start("structured", "go")
