@@ -303,3 +303,30 @@ def test_a_refused_answer_of_any_depth_can_be_recorded() -> None:
     ledger = asked("only")
     ledger.refuse([deep], "no", AT, "signal respond")
     json.dumps(asdict(ledger), allow_nan=False)
+
+
+@pytest.mark.parametrize(
+    ("failed", "ran", "open_again"),
+    [
+        ([], [], [1, 2, 3]),
+        (["use2"], [], [2]),
+        ([], ["use1"], [2, 3]),
+        (["use2"], ["use1"], [2]),
+        (["use1"], ["use1"], [2, 3]),
+        ([], ["use1", "use2", "use3"], []),
+    ],
+)
+def test_only_what_may_have_failed_opens_again(failed: list[str], ran: list[str], open_again: list[int]) -> None:
+    """What has run is not asked about again, and neither is what is known to have been answered well."""
+    ledger = asked("a", "b", "c")
+    for number in (1, 2, 3):
+        decide(ledger, number)
+    ledger.take_answers()
+    assert ledger.reopen("it failed", failed=failed, ran=ran) == [f"v1:tool:{number}" for number in open_again]
+    assert [approval.number for approval in ledger.open] == open_again
+    for number in open_again:
+        assert not decide(ledger, number).refused
+    ledger.take_answers()
+    assert ledger.reopen("again") == [
+        f"v1:tool:{n}" for n in [n for n in (1, 2, 3) if n not in open_again] + open_again
+    ]
