@@ -153,6 +153,15 @@ def trusts_and_dies(context: AgentContext) -> Agent:
     return _build(context, script, [pay_tool(context), tip], hooks=[trust])
 
 
+@agent("stops-asking", description="Asks, lets any answer pass, and no longer asks once a file says so")
+def stops_asking(context: AgentContext) -> Agent:
+    def any_answer(event: BeforeToolCallEvent) -> None:
+        if not (context.workspace / "relaxed").exists():
+            event.interrupt("approve")
+
+    return _build(context, [ToolCall("pay"), "Done."], [pay_tool(context)], hooks=[any_answer])
+
+
 @agent("in-background", description="Runs tools in the background")
 def in_background(context: AgentContext) -> Agent:
     return _build(context, ["Done."], [pay_tool(context)], background_tasks=True)

@@ -143,6 +143,21 @@ async def test_trust_does_not_reach_a_denied_neighbour_through_a_crash(queue: Wo
     assert (effects["pay start"], effects["tip given"]) == (1, 1)
 
 
+async def test_nobody_is_told_that_a_call_in_doubt_was_not_run(queue: World, nursery: Nursery) -> None:
+    """Its answer was no plain yes and is not asked for any more, but by then it was running."""
+    (queue.workspace / "die-1").touch()
+    doomed = nursery.fork(queue.settings.task_queue)
+    run = await queue.start("stops-asking", "go")
+    await run.reaches("waiting", approvals=1)
+    await run.handle.signal("respond", "as you like")
+    await dead(nursery, doomed)
+    (queue.workspace / "relaxed").touch()
+    nursery.fork(queue.settings.task_queue)
+    assert (await run.reaches("waiting", approvals=1)).approvals[0].name == "in-doubt"
+    await run.handle.signal("respond", "skip")
+    await run.result()
+
+
 async def test_structured_output_is_in_the_result(start_world: Start) -> None:
     async with start_world() as world:
         run = await world.start("structured", "go")
