@@ -155,13 +155,56 @@ class TurnInput:
 
 
 @dataclass
+class Ran:
+    """A tool call of a turn and what came of it, short enough to be told.
+
+    Attributes:
+        status: "success" or "error", as its tool said; "denied" if it did not run (or not again) after a person had
+            answered about it, "cancelled" if the agent itself did not let it run; "interrupted" if it has stopped to
+            ask a person; "in-doubt" if its worker died while it ran, and "answered" if a person said then what came
+            of it.
+        started_at: when it was started last; when it was prevented, if it never was.
+        worker: which worker started it, "" if none did.
+        starts: how often it was started, in all turns and attempts.
+        input: the beginning of its input's JSON.
+    """
+
+    tool: str
+    tool_use_id: str
+    status: str
+    started_at: str
+    worker: str = ""
+    starts: int = 0
+    input: str = ""
+
+
+@dataclass
+class Work:
+    """Who did a turn, and what ran in it.
+
+    Attributes:
+        attempt: which attempt has ended it, from 1; 0 if nobody knows.
+        worker: the identity of the worker that has.
+        failure: the latest attempt that failed before, and why; `None` if none did, or if its worker died silently.
+        ran: its tool calls, in the order in which they were settled: all, or the first and the latest of very many.
+        ran_count: how many there were.
+    """
+
+    attempt: int = 0
+    worker: str = ""
+    failure: str | None = None
+    ran: list[Ran] = field(default_factory=list)
+    ran_count: int = 0
+
+
+@dataclass
 class TurnResult:
     """What a turn came to: a final `message` (text), or `questions` that wait for people.
 
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
     "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished,
     `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON, and
-    `shown_state` what the next turn takes under this name.
+    `shown_state` what the next turn takes under this name. `work` says who did it and what ran.
     """
 
     stop_reason: str
@@ -173,13 +216,15 @@ class TurnResult:
     used_ids: list[str] = field(default_factory=list)
     structured_output: Any = None
     shown_state: JsonObject | None = None
+    work: Work = field(default_factory=Work)
 
 
 @dataclass
 class Approval:
     """A question that waits for a person. `number` is short enough to type and never used again in its run.
 
-    `error` is set when an earlier answer to it made the agent fail.
+    `error` is set when an earlier answer to it made the agent fail. `order` is its place among all that happened in
+    the run: of two things that share one, the earlier has the lower.
     """
 
     number: int
@@ -194,13 +239,15 @@ class Approval:
     choices: list[str] | None = None
     error: str | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    order: int = 0
 
 
 @dataclass
 class Decision:
     """What a person answered, or tried to: with `refused` set, why it was not applied and changed nothing.
 
-    `approval` is the approval's number, `via` is the door it came through ("signal approve", "update decide").
+    `approval` is the approval's number, `via` is the door it came through ("signal approve", "update decide"), `tool`
+    and `input` (shortened) are the approval's, and `order` is as in `Approval`.
     """
 
     response: Any
@@ -213,14 +260,56 @@ class Decision:
     comment: str | None = None
     key: str | None = None
     refused: str | None = None
+    tool: str | None = None
+    input: Any = None
+    order: int = 0
+
+
+@dataclass
+class TurnNote:
+    """What a run remembers of a turn: one note per execution of the activity.
+
+    A checkpoint and a `retry` go on with the same turn in another execution. What was told in an earlier note is not
+    told again.
+
+    Attributes:
+        number: the turn's.
+        order: as in `Approval`; a turn comes where it started.
+        answers: the numbers of the approvals whose answers it was given.
+        ended_at: `None` while it runs.
+        stop_reason: as in `TurnResult`; `None` if it has not ended, or failed for good.
+        problem: why it failed for good.
+        usage: what its model calls have cost. A turn that failed for good counts in the note of its retry.
+    """
+
+    number: int
+    order: int
+    started_at: str
+    answers: list[int] = field(default_factory=list)
+    ended_at: str | None = None
+    stop_reason: str | None = None
+    problem: str | None = None
+    usage: Usage = field(default_factory=Usage)
+    work: Work = field(default_factory=Work)
 
 
 @dataclass
 class RunStatus:
     """The answer of the query `status`.
 
-    `state` is "running", "waiting", "parked", "completed", "failed" or "cancelled"; `problem` says why a run is
-    parked; `refused` are the latest refused decisions, `refused_count` how many there were in all.
+    Attributes:
+        state: "running", "waiting", "parked", "completed", "failed" or "cancelled".
+        turn: the number of the latest turn.
+        approvals: those that are open, complete.
+        decisions: those that were applied.
+        refused: the latest refused decisions.
+        refused_count: how many there were in all.
+        problem: why a run is parked, or has failed.
+        prompt: what the run was asked to do, shortened.
+        ended_at: `None` while it is open.
+        closed: the approvals that are no longer open, with their reasons and inputs shortened; the latest, if there
+            were very many.
+        turn_notes: the turns, the running one included; the latest, if there were very many.
     """
 
     state: str
@@ -235,11 +324,21 @@ class RunStatus:
     problem: str | None = None
     message: str | None = None
     stop_reason: str | None = None
+    prompt: str = ""
+    started_at: str = ""
+    ended_at: str | None = None
+    closed: list[Approval] = field(default_factory=list)
+    turn_notes: list[TurnNote] = field(default_factory=list)
 
 
 @dataclass
 class RunResult:
-    """The workflow's result. `decisions` is everything that was decided, in order, refused ones included."""
+    """The workflow's result.
+
+    `decisions` is everything that was decided, in order, refused ones included, and `turns` how many turns it took.
+    `approvals` is what was asked, and `turn_notes` what the turns did, both as in `RunStatus`. Of very many, the latest
+    are there.
+    """
 
     stop_reason: str
     message: str
@@ -247,6 +346,8 @@ class RunResult:
     usage: Usage
     turns: int
     structured_output: Any = None
+    approvals: list[Approval] = field(default_factory=list)
+    turn_notes: list[TurnNote] = field(default_factory=list)
 
 
 def _parse_limits(value: Any) -> Limits:

@@ -14,6 +14,7 @@ from typing import Any
 
 from abeyance.answers import Answer, flaw
 from abeyance.contracts import Approval, Decision, Question, Response
+from abeyance.shortened import shortened
 
 KEPT_REFUSALS = 100
 SHOWN_CHARACTERS = 500
@@ -31,12 +32,14 @@ class Ledger:
         waiting: answers that the next turn will be given, by the number of their approval.
         decisions: everything that was decided, and the latest refusals, in order.
         refused_count: how many answers were refused in all.
+        last_order: the place, among all that happened in the run, of what happened last.
     """
 
     asked: dict[int, Approval] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
     refused_count: int = 0
     last_number: int = 0
+    last_order: int = 0
     waiting: dict[int, Response] = field(default_factory=dict)
     delivered: list[Approval] = field(default_factory=list)
 
@@ -49,6 +52,11 @@ class Ledger:
     def has_answers(self) -> bool:
         """Whether a decision waits for its turn."""
         return bool(self.waiting)
+
+    def next_order(self) -> int:
+        """The place of what happens now among all that happened in the run."""
+        self.last_order += 1
+        return self.last_order
 
     def ask(self, questions: Iterable[Question], at: str) -> None:
         """Take in what a turn asked: a question that is still open keeps its number, one that is gone is closed.
@@ -75,6 +83,7 @@ class Ledger:
                     digest=question.digest,
                     choices=question.choices,
                     digests=question.digests,
+                    order=self.next_order(),
                 )
             asked[approval.number] = approval
         for number in self.waiting.keys() - asked.keys():
@@ -117,6 +126,9 @@ class Ledger:
             by=answer.by,
             comment=answer.comment,
             key=answer.key,
+            tool=approval.tool,
+            input=shortened(approval.input, SHOWN_CHARACTERS),
+            order=self.next_order(),
         )
         self.decisions.append(decision)
         self.waiting[approval.number] = Response(
@@ -142,7 +154,9 @@ class Ledger:
     ) -> Decision:
         """Record an answer that was not applied, with a response cut to what a person can read."""
         self.refused_count += 1
-        refusal = Decision(_shown(response), at, via, by=by, comment=comment, key=key, refused=reason)
+        refusal = Decision(
+            _shown(response), at, via, by=by, comment=comment, key=key, refused=reason, order=self.next_order()
+        )
         self.decisions.append(refusal)
         refusals = [decision for decision in self.decisions if decision.refused]
         if len(refusals) > KEPT_REFUSALS:
@@ -177,7 +191,7 @@ class Ledger:
 
     def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> None:
         """Note what a person decided about the run itself."""
-        self.decisions.append(Decision(response, at, via, by=by, comment=comment))
+        self.decisions.append(Decision(response, at, via, by=by, comment=comment, order=self.next_order()))
 
     def _by_key(self, key: str) -> Decision | None:
         return next((decision for decision in self.decisions if decision.key == key), None)
@@ -204,14 +218,10 @@ class Ledger:
                 None,
                 f"{len(named)} open approvals are named {target!r}, say the number: {_listed(named)}.",
             )
-        if before := self._decided(target):
-            who = f" by {before.by}" if before.by else ""
-            return (
-                None,
-                f"Approval {before.approval} was already answered {_shown(before.response)!r}{who}, {before.at}.",
-            )
-        shown = _shown(target)
         still = f"Open: {_listed(candidates)}." if candidates else "Nothing is open."
+        if before := self._decided(target):
+            return None, f"Approval {before.approval} was already answered {_told(before)}. {still}"
+        shown = _shown(target)
         return None, f"There is no open approval {shown!r}. {still}"
 
     def _decided(self, target: int | str) -> Decision | None:
@@ -222,8 +232,7 @@ class Ledger:
         latest = next((d for d in reversed(self.decisions) if not d.refused and d.approval), None)
         if latest is None:
             return " No question has been asked yet."
-        who = f" by {latest.by}" if latest.by else ""
-        return f" Approval {latest.approval} was answered {_shown(latest.response)!r}{who}."
+        return f" Approval {latest.approval} was answered {_told(latest)}."
 
 
 def _fitting(approval: Approval, response: Any) -> tuple[Approval | None, str]:
@@ -238,6 +247,11 @@ def _fitting(approval: Approval, response: Any) -> tuple[Approval | None, str]:
         return approval, ""
     words = [json.dumps({"result": "..."}) if choice == "result" else json.dumps(choice) for choice in choices]
     return None, f"Approval {approval.number} ({approval.name}) takes {', '.join(words)}, not {_shown(response)!r}."
+
+
+def _told(decision: Decision) -> str:
+    who = f" by {decision.by}" if decision.by else ""
+    return f"{_shown(decision.response)!r}{who}, {decision.at}"
 
 
 def _listed(approvals: Iterable[Approval]) -> str:

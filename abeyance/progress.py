@@ -10,7 +10,7 @@ from temporalio.api.enums.v1 import PendingActivityState
 from temporalio.api.workflow.v1 import PendingActivityInfo
 from temporalio.client import Client, WorkflowExecutionDescription
 
-from abeyance.contracts import TURN_ACTIVITY, Usage
+from abeyance.contracts import TURN_ACTIVITY, Ran, Usage
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class Progress:
         messages: how many messages are new in this turn.
         last_words: the text of the latest message of the model, "" if it has none.
         running: the tool calls at work.
+        ran: those before them, but for the batch that is at work.
         usage: what the turn's model calls have cost so far.
         failure: why the last attempt failed, or `None`.
         next_try: when the next attempt starts (ISO 8601), or `None` if one is under way.
@@ -45,6 +46,7 @@ class Progress:
     messages: int = 0
     last_words: str = ""
     running: list[RunningTool] = field(default_factory=list)
+    ran: list[Ran] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     failure: str | None = None
     next_try: str | None = None
@@ -74,6 +76,7 @@ async def progress_of(client: Client, description: WorkflowExecutionDescription)
             for key, call in record.get("calls", {}).items()
             if call["running"]
         ],
+        ran=[Ran(**told) for told in record.get("work", {}).get("ran", [])],
         usage=Usage(**record["usage"]) if "usage" in record else Usage(),
         failure=await _failure(client, pending),
         next_try=_next_try(pending),

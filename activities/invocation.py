@@ -27,6 +27,7 @@ from activities.failures import HookFailedError
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
+from activities.prevented import PreventedCalls
 from activities.questions import as_questions
 from activities.replies import require_whole_replies
 from activities.steps import Attempt, Steps, TurnEndsError
@@ -123,6 +124,7 @@ class Invocation:
             agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults, decisions
         )
         steps.attach()
+        PreventedCalls(self.turn, self.journal).attach(agent)
         facts = TurnFacts(self.turn.run_id, self.number, self.journal.starts_of)
         try:
             result = await agent.invoke_async(
@@ -149,6 +151,7 @@ class Invocation:
             used_ids=self.journal.used_ids,
             structured_output=None if output is None else jsonable(output),
             shown_state=jsonable(shown_state) if interrupts and same_batch else None,
+            work=self.journal.work(self.number, self.attempt.worker),
         )
 
     def _prompt(self) -> Any:

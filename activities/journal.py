@@ -2,7 +2,8 @@
 
 The record is what a heartbeat carries, so that the server hands it to the next attempt. It holds the messages
 that are new, the agent's state, and for each tool call of the open batch whether it was started and how it
-finished. `activities.heartbeat` sends it; this module only knows what is in it.
+finished; of those of earlier batches, what came of them. `activities.heartbeat` sends it; this module only knows
+what is in it.
 
 A last message without tool calls is left out: it ends the turn, and the activity's result carries it.
 """
@@ -20,7 +21,7 @@ from strands.agent.state import AgentState
 from strands.types.content import Message, Messages
 from strands.types.tools import ToolResult
 
-from abeyance.contracts import JsonObject, Usage
+from abeyance.contracts import JsonObject, Ran, Usage, Work
 from abeyance.jsonable import from_jsonable, jsonable
 
 RECORD_BYTES = 1_000_000
@@ -29,6 +30,9 @@ RECORD_BYTES = 1_000_000
 LARGEST_RECORD = 1_900_000
 """A heartbeat beyond this size, in bytes, would not reach the server, which takes 2 MiB."""
 
+
+MOST_RAN = 50
+"""How many calls of closed batches are told: the first ones, which people have approved, and the latest."""
 
 UNIQUE_ID_LENGTH = 20
 """Tool-use ids of this length are random: Bedrock's, Anthropic's and OpenAI's are longer."""
@@ -47,6 +51,8 @@ class Call:
         once: whether it was once only when it started; nothing that changes later makes it repeatable.
         running: whether it is at work, or was when its worker died; not so when it has stopped to ask a person.
         result: its tool result as JSON, once it has finished.
+        input: the beginning of its input's JSON.
+        instead: what became of it in the place of another start: "denied", "cancelled", or "answered" by a person.
     """
 
     tool: str
@@ -57,6 +63,15 @@ class Call:
     once: bool = False
     running: bool = True
     result: JsonObject | None = None
+    input: str = ""
+    instead: str = ""
+
+    def as_ran(self, key: str) -> Ran:
+        """The call with the tool-use id `key`, as it is told."""
+        status = "in-doubt" if self.running else self.instead or "interrupted"
+        if self.result:
+            status = "denied" if self.result.get("cancelled") else self.instead or str(self.result["status"])
+        return Ran(self.tool, key, status, self.started_at, self.worker, self.starts, self.input)
 
 
 class Journal:
@@ -73,6 +88,7 @@ class Journal:
         begun: whether the turn's prompt or responses have been taken in.
         used_ids: tool-use ids so short that their provider may use them again, even when the conversation no
             longer holds them.
+        failure: which earlier attempt has failed last, and why, if that is known.
         version: rises with every change.
         size: of the record, in bytes, nearly.
     """
@@ -90,6 +106,11 @@ class Journal:
         self.usage = Usage(**record["usage"]) if record else Usage()
         self.used_ids: list[str] = list(record["used_ids"] if record else used_ids)
         self.begun = bool(record and record["begun"])
+        told: JsonObject = (record or {}).get("work", {})
+        self.failure: str | None = told.get("failure")
+        self._ran: list[JsonObject] = told.get("ran", [])
+        self._ran_count: int = told.get("ran_count", 0)
+        self._ran_size = len(json.dumps(self._ran))
         self.version = 0
         self.size = len(json.dumps(record)) if record else 0
 
@@ -171,10 +192,34 @@ class Journal:
             self._changed()
 
     def batch_closed(self) -> None:
-        """Forget the calls: their results are in the messages now."""
+        """Forget the calls, but for what came of them: their results are in the messages now."""
         with self._lock:
+            for key, call in self.calls.items():
+                self._tell(call.as_ran(key))
             self.calls = {}
             self._changed()
+
+    def prevented(self, ran: Ran) -> None:
+        """Note a call that was kept from running."""
+        with self._lock:
+            call = self.calls.get(ran.tool_use_id)
+            if call is None:
+                self._tell(ran)
+            elif call.result is None and not call.running:
+                call.instead = ran.status
+            self._changed()
+
+    def failed(self, attempt: int, why: str) -> None:
+        """Note why an attempt has failed, for the next one to tell."""
+        with self._lock:
+            self.failure = f"attempt {attempt}: {why if len(why) <= 500 else why[:500] + '…'}"
+            self._changed()
+
+    def work(self, attempt: int, worker: str) -> Work:
+        """What has been done so far, told by `attempt` on `worker`."""
+        with self._lock:
+            ran = [*(Ran(**told) for told in self._ran), *(call.as_ran(key) for key, call in self.calls.items())]
+            return Work(attempt, worker, self.failure, ran, self._ran_count + len(self.calls))
 
     def result_of(self, key: str) -> ToolResult | None:
         """The recorded result of a call, or `None`."""
@@ -208,6 +253,7 @@ class Journal:
                 "begun": self.begun,
                 "used_ids": list(self.used_ids),
                 "calls": {key: asdict(call) for key, call in self.calls.items()},
+                "work": {"failure": self.failure, "ran": list(self._ran), "ran_count": self._ran_count},
             }
 
     def untouched(self) -> bool:
@@ -217,10 +263,19 @@ class Journal:
                 return self._found is None and not self.calls
             return not self._messages and self._kept == len(self._base) and not self.calls
 
+    def _tell(self, ran: Ran) -> None:
+        # A call that was prevented in an earlier attempt may be prevented again, or run after all.
+        others = [told for told in self._ran if told["tool_use_id"] != ran.tool_use_id]
+        self._ran_count += 1 - (len(self._ran) - len(others))
+        self._ran = [*others, asdict(ran)]
+        if len(self._ran) > MOST_RAN:
+            del self._ran[MOST_RAN // 2]
+        self._ran_size = len(json.dumps(self._ran))
+
     def _changed(self) -> None:
         self.version += 1
         results = sum(len(json.dumps(call.result)) for call in self.calls.values() if call.result)
-        self.size = self._state_size + results + sum(size for _, _, size in self._messages)
+        self.size = self._state_size + self._ran_size + results + sum(size for _, _, size in self._messages)
 
 
 def _entry(message: Message) -> tuple[Message, Any, int]:

@@ -36,6 +36,7 @@ from activities.decisions import Decisions
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.journal import RECORD_BYTES, Call, Journal
+from activities.prevented import brief
 from activities.questions import IN_DOUBT, belongs_to
 from activities.tool_ids import make_unique
 
@@ -175,6 +176,7 @@ class Steps:
             call = replace(call, starts=before.starts + 1, doubts=before.doubts)
             if before.running and once:
                 if settled := self._settle_doubt(context, before):
+                    before.instead = "answered"
                     await self._finish(key, settled, once=once)
                     yield ToolResultEvent(settled)
                     return
@@ -231,7 +233,8 @@ class Steps:
 
     def _call(self, context: ExecuteToolContext) -> Call:
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return Call(context.tool_use["name"], now, self._attempt.worker)
+        tool = context.tool.tool_name if context.tool else context.tool_use["name"]
+        return Call(tool, now, self._attempt.worker, input=brief(context.tool_use["input"]))
 
     def _is_once_only(self, context: ExecuteToolContext) -> bool:
         # A hook may have put another tool in the place of the one that the model asked for.

@@ -65,9 +65,9 @@ class Turns:
 
         The outcome is reported through the same door as the heartbeats, since the worker's core, which does not
         see those, believes an activity lost that has taken longer than its heartbeat timeout, and drops what it
-        returns. Whether a failure may be retried is decided in `activities.failures`; one that may not has two
-        details: the journal's record, and whether the turn is untouched, so that it can be given again from its
-        beginning.
+        returns. Whether a failure may be retried is decided in `activities.failures`; one that may not has details:
+        the journal's record, whether the turn is untouched, so that it can be given again from its beginning, and
+        last the `Work` that was done.
         """
         over = asyncio.Event()
         task = asyncio.create_task(self._run_and_report(turn, over))
@@ -106,10 +106,11 @@ class Turns:
             if any(details.cancel_requested for details in asked):
                 await _told_server(handle.report_cancellation())
             else:
-                failure = _HELD if asked else _failure(error, journal, turn)
+                failure = _HELD if asked else _failure(error, journal, turn, self._worker)
                 where = f"{turn.run_id}: attempt {info.attempt} at turn {turn.number}"
                 trace = "".join(traceback.format_exception(error)) if failure.type == AGENT_ERROR else ""
                 log.warning("%s: %s\n%s", where, failure, encodable(trace))
+                journal.failed(info.attempt, failure.message)
                 await _told_server(handle.fail(failure, last_heartbeat_details=_last_marks(journal)))
         else:
             await _told_server(handle.complete(result))
@@ -153,7 +154,7 @@ async def _told_server(report: Coroutine[Any, Any, None]) -> None:
         log.warning("the outcome of a turn came too late: %s", error)
 
 
-def _failure(error: Exception, journal: Journal, turn: TurnInput) -> ApplicationError:
+def _failure(error: Exception, journal: Journal, turn: TurnInput, worker: str) -> ApplicationError:
     if isinstance(error, WorkerStopsError):
         now = timedelta(milliseconds=1)
         return ApplicationError("The worker has stopped.", type="WorkerStopped", next_retry_delay=now)
@@ -164,7 +165,8 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput) -> Application
     room = LARGEST_RECORD - len(json.dumps(turn.snapshot))
     kept = None if journal.untouched() or journal.size > room else journal.read()[1]
     calls = error.calls if isinstance(error, HookFailedError) else []
-    return ApplicationError(failure.message, kept, journal.untouched(), calls, type=failure.type, non_retryable=True)
+    details = kept, journal.untouched(), calls, asdict(journal.work(activity.info().attempt, worker))
+    return ApplicationError(failure.message, *details, type=failure.type, non_retryable=True)
 
 
 def _last_marks(journal: Journal) -> list[Any]:

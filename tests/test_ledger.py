@@ -180,8 +180,9 @@ def test_a_name_means_the_one_that_is_still_open() -> None:
 def test_a_second_answer_is_refused_and_says_what_was_answered_and_by_whom() -> None:
     ledger = asked("only")
     decide(ledger, 1, "y", by="ada")
-    assert decide(ledger, 1, "n").refused == f"Approval 1 was already answered 'y' by ada, {AT}."
-    assert decide(ledger, None, "n").refused == "Nothing is open to be answered. Approval 1 was answered 'y' by ada."
+    assert decide(ledger, 1, "n").refused == f"Approval 1 was already answered 'y' by ada, {AT}. Nothing is open."
+    told = f"Nothing is open to be answered. Approval 1 was answered 'y' by ada, {AT}."
+    assert decide(ledger, None, "n").refused == told
     assert ledger.take_answers() == [Response("v1:tool:1", "y", "use1", "tool", {"n": 1})]
     assert ledger.take_answers() == []
     assert decide(ledger, 1, "n").refused
@@ -191,7 +192,8 @@ def test_what_was_decided_about_the_run_is_no_answer_to_an_approval() -> None:
     ledger = asked("only")
     decide(ledger, 1, "y", by="ada")
     ledger.record("retry", AT, "signal retry", by="bob", comment=None)
-    assert decide(ledger, None, "n").refused == "Nothing is open to be answered. Approval 1 was answered 'y' by ada."
+    told = f"Nothing is open to be answered. Approval 1 was answered 'y' by ada, {AT}."
+    assert decide(ledger, None, "n").refused == told
 
 
 def test_an_unknown_approval_is_refused_and_the_open_ones_are_listed() -> None:

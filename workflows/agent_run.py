@@ -17,6 +17,7 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.answers import Answer, UnreadableError, flaw, read_note, read_response, read_verdict
     from abeyance.contracts import (
         CHECKPOINT,
+        ENDED,
         TURN_ACTIVITY,
         WORKFLOW_TYPE,
         Decision,
@@ -31,6 +32,7 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.errors import RequestError
     from abeyance.ledger import Ledger
     from workflows.details import current_details, memo_of
+    from workflows.story import Story, latest, summary
 
 AGENT_ERROR = "AgentError"
 TURN_TIMEOUT = timedelta(days=7)
@@ -45,6 +47,7 @@ class AgentRun:
     def __init__(self, *args: Any) -> None:
         request = args[0] if len(args) == 1 and isinstance(args[0], dict) else {}
         self._ledger = Ledger()
+        self._story = Story(_text(request.get("prompt")) or "", _now())
         self._state = "running"
         self._turn = 0
         self._usage = Usage()
@@ -74,10 +77,12 @@ class AgentRun:
         return RunResult(
             result.stop_reason,
             result.message,
-            self._ledger.decisions,
+            latest(self._ledger.decisions),
             self._usage,
             self._turn,
             result.structured_output,
+            approvals=self._story.asked,
+            turn_notes=self._story.turns,
         )
 
     async def _converse(self, wanted: RunRequest) -> TurnResult:
@@ -124,6 +129,7 @@ class AgentRun:
 
     async def _answered(self) -> None:
         """Wait until at least one open approval has been decided."""
+        self._story.asks(self._ledger.open)
         if not self._ledger.has_answers:
             self._show("waiting")
             await workflow.wait_condition(lambda: self._ledger.has_answers)
@@ -132,12 +138,17 @@ class AgentRun:
     async def _run_turn(self, turn: TurnInput) -> TurnResult:
         """Run a turn, as often as people say after it has failed for good."""
         while True:
+            self._story.begins(turn, self._ledger.delivered, self._ledger.next_order(), _now())
             try:
-                return await self._execute(turn)
+                result = await self._execute(turn)
             except ActivityError as error:
+                self._story.fails(error, _now())
                 if is_cancelled_exception(error):
                     raise
                 turn = await self._mend(turn, error)
+            else:
+                self._story.ends(result, _now())
+                return result
 
     async def _execute(self, turn: TurnInput) -> TurnResult:
         result: TurnResult = await workflow.execute_activity(
@@ -148,7 +159,7 @@ class AgentRun:
             heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
             retry_policy=RETRIES,
             cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
-            summary=f"turn {turn.number} of {turn.agent}",
+            summary=summary(turn, self._ledger.delivered),
         )
         return result
 
@@ -231,6 +242,11 @@ class AgentRun:
             problem=self._problem,
             message=self._last.message if self._last else None,
             stop_reason=self._last.stop_reason if self._last else None,
+            prompt=self._story.prompt,
+            started_at=self._story.started_at,
+            ended_at=self._story.ended_at,
+            closed=self._story.closed(self._ledger.open),
+            turn_notes=self._story.turns,
         )
 
     def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
@@ -262,6 +278,8 @@ class AgentRun:
     def _show(self, state: str) -> None:
         """Tell the Temporal UI and the visibility store where the run stands."""
         self._state = state
+        if state in ENDED:
+            self._story.ended_at = _now()
         status = self.status()
         workflow.set_current_details(current_details(status, workflow.info().workflow_id))
         memo = memo_of(status)

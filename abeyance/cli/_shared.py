@@ -10,6 +10,7 @@ import re
 import shlex
 import shutil
 import sys
+import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime
@@ -65,9 +66,21 @@ def fail(message: str, status: int) -> NoReturn:
     raise typer.Exit(status)
 
 
-def say(text: str = "") -> None:
-    """Print a line for a person."""
-    print(printable(text), flush=True)
+def say(text: str = "", hang: int | None = None) -> None:
+    """Print a text for a person.
+
+    Args:
+        text: what to say.
+        hang: how far its lines after the first are indented. A terminal's width then breaks them between words, too;
+            commands must be left whole.
+    """
+    lines = printable(text).split("\n")
+    if hang is not None:
+        lines = [lines[0], *(" " * hang + line for line in lines[1:])]
+        if sys.stdout.isatty():
+            width = max(shutil.get_terminal_size().columns, hang + 20)
+            lines = [textwrap.fill(line, width, subsequent_indent=" " * hang, break_on_hyphens=False) for line in lines]
+    print("\n".join(lines), flush=True)
 
 
 def say_json(value: Any) -> None:
@@ -107,7 +120,12 @@ def brief(value: Any, most: int = 120) -> str:
 
 def age(since: str) -> str:
     """How long ago an ISO 8601 time was, in its largest unit."""
-    seconds = max(0, int((datetime.now(UTC) - datetime.fromisoformat(since)).total_seconds()))
+    return span(since, datetime.now(UTC).isoformat())
+
+
+def span(start: str, end: str) -> str:
+    """How long it was from one ISO 8601 time to another, in its largest unit."""
+    seconds = max(0, int((datetime.fromisoformat(end) - datetime.fromisoformat(start)).total_seconds()))
     for size, unit in ((86_400, "d"), (3_600, "h"), (60, "min")):
         if seconds >= size:
             return f"{seconds // size} {unit}"

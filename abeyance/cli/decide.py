@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import sys
+from contextlib import suppress
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from abeyance.answers import UnreadableError, read_verdict
-from abeyance.cli._shared import Json, Run, brief, fail, say, say_json, user, with_runs
-from abeyance.cli.runs import ask, decided
+from abeyance.cli._shared import Json, Run, brief, fail, say, say_json, starter, user, with_runs
+from abeyance.cli.questions import ask_for_response, choose, json_or_text, show_question
+from abeyance.cli.story import decided
+from abeyance.contracts import ENDED
+from abeyance.errors import NoWorkerError, RefusedError
 
 if TYPE_CHECKING:
-    from abeyance.contracts import JsonObject
-    from abeyance.runs import Delivered, Runs
+    from abeyance.contracts import Approval, JsonObject
+    from abeyance.runs import Runs
 
 By = Annotated[str | None, typer.Option("--by", help="Who decides; by default your user name.")]
 Comment = Annotated[str | None, typer.Option("--comment", help="Why; kept with the decision.")]
@@ -44,22 +48,27 @@ def respond(
     run: Run,
     answer: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[APPROVAL] RESPONSE", help="RESPONSE is JSON, or else taken as a text."),
+        typer.Argument(metavar="[APPROVAL]... RESPONSE", help="RESPONSE is JSON, or else taken as a text."),
     ] = None,
     by: By = None,
     comment: Comment = None,
     json_: Json = False,
 ) -> None:
     """Answer anything. On a terminal, without RESPONSE, the question is shown and you are asked."""
-    given = answer or []
-    if len(given) > 2:
+    if not answer:
+        approval, response = _ask_on_terminal(run)
+        _decide(run, [_answer(str(approval.number), response, by, comment)], json_)
+        return
+    *which, last = answer
+    if len(which) > 1 and not all(target.removeprefix("#").isdecimal() for target in which):
         fail(
-            "respond takes RUN, an APPROVAL where several are open, and one RESPONSE; quote one with spaces.",
+            "respond takes RUN, the numbers of APPROVALs where several are open, and one RESPONSE; "
+            "quote one with spaces.",
             2,
         )
-    if not given:
-        given = _ask_on_terminal(run)
-    _decide(run, [_answer(given[0] if len(given) == 2 else None, _json_or_text(given[-1]), by, comment)], json_)
+    response = json_or_text(last)
+    targets: list[str | None] = [*which] or [None]
+    _decide(run, [_answer(target, response, by, comment) for target in targets], json_)
 
 
 def retry(run: Run, by: By = None, comment: Comment = None, json_: Json = False) -> None:
@@ -74,23 +83,59 @@ def abort(run: Run, by: By = None, comment: Comment = None, json_: Json = False)
 
 def _decide(run: str, answers: list[JsonObject], as_json: bool) -> None:
     async def work(runs: Runs) -> None:
-        delivered = await runs.decide(run, answers)
+        try:
+            delivered = await runs.decide(run, answers)
+        except RefusedError as refused:
+            raise RefusedError(await _explained(runs, run, answers, str(refused))) from refused
         if as_json:
             say_json(delivered)
+        elif delivered.via == "update":
+            for decision in delivered.decisions:
+                say(f"{run}: {decided(decision)}", hang=2)
+            say("The run has taken it (update)." if len(answers) == 1 else "The run has taken them (update).")
         else:
-            _confirm(delivered)
+            await _confirm_signal(runs, run, answers)
 
-    with_runs(work)
+    try:
+        with_runs(work)
+    except KeyboardInterrupt:
+        say()
+        say(f"Interrupted before the run had answered. Whether it was answered shows in: {starter()} show {run}")
+        raise typer.Exit(130) from None
 
 
-def _confirm(delivered: Delivered) -> None:
-    for decision in delivered.decisions:
-        say(f"{delivered.run}: {decided(decision)}")
-    if delivered.via == "signal":
-        say(
-            f"No worker answered, so the answer waits for one in the history of {delivered.run}. "
-            "Whether it was accepted shows there later: `show`."
-        )
+async def _confirm_signal(runs: Runs, run: str, answers: list[JsonObject]) -> None:
+    """Say what was sent, by what the server knows of the run: no worker is there to tell."""
+    approvals = (await runs.summary(run)).approvals
+    for answer in answers:
+        target = answer["approval"]
+        meant = [a for a in approvals if target in (None, a["number"], a["id"], a["name"])]
+        what = "" if target is None else f" to {target}"
+        if len(meant) == 1:
+            [approval] = meant
+            call = (
+                f"{approval['tool']} {brief(approval['input'], 200)}" if approval["tool"] else f"({approval['name']})"
+            )
+            what = f" to {approval['number']} {call}"
+        say(f"{run}: sent {brief(answer['response'])}{what} by {answer['by']}", hang=2)
+    say(
+        f"No worker answered, so it waits as a signal in the history of {run} until one comes. "
+        f"Whether it was accepted shows then: {starter()} show {run}"
+    )
+
+
+async def _explained(runs: Runs, run: str, answers: list[JsonObject], refused: str) -> str:
+    """Why nothing was applied, with where the run stands and, if it has ended, who was faster."""
+    state = (await runs.summary(run)).state
+    told = [refused] if len(answers) == 1 else ["Nothing was applied.", refused]
+    told.append(f"The run is {state}.")
+    if state in ENDED:
+        with suppress(NoWorkerError):
+            decisions = [d for d in (await runs.status(run)).decisions if d.approval]
+            for target in dict.fromkeys(answer["approval"] for answer in answers):
+                about = [d for d in decisions if target in (None, d.approval, d.id, d.name)]
+                told += [f"The answer to {decided(decision)}." for decision in about[-1:]]
+    return " ".join(told)
 
 
 def _rule(run: str, verdict: str, by: str | None, comment: str | None, as_json: bool) -> None:
@@ -99,7 +144,7 @@ def _rule(run: str, verdict: str, by: str | None, comment: str | None, as_json: 
         if as_json:
             say_json({"run": run, verdict: "sent"})
         else:
-            say(f"{run}: {verdict} was sent.")
+            say(f"{run}: {verdict} was sent (signal), by {by or user()}. What comes of it: {starter()} show {run}")
 
     with_runs(work)
 
@@ -120,31 +165,30 @@ def _answer(which: str | None, response: Any, by: str | None, comment: str | Non
     return {"approval": target, "response": response, "by": by or user(), "comment": comment}
 
 
-def _json_or_text(text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-
-
-def _ask_on_terminal(run: str) -> list[str]:
+def _ask_on_terminal(run: str) -> tuple[Approval, Any]:
+    """Show what is open in full, and have it answered; leaves politely when that is broken off."""
     if not sys.stdin.isatty():
-        fail("What is the response? Give it behind the run: respond RUN [APPROVAL] RESPONSE.", 2)
-
-    async def look(runs: Runs) -> Any:
-        return (await runs.status(run)).approvals
-
-    approvals = with_runs(look)
+        fail("What is the response? Give it behind the run: respond RUN [APPROVAL]... RESPONSE.", 2)
+    approvals = with_runs(lambda runs: _open(runs, run))
     if not approvals:
-        fail(f"Nothing is open in {run}.", 4)
-    for approval in approvals:
-        ask(run, approval)
-    which = str(approvals[0].number)
-    if len(approvals) > 1:
-        which = typer.prompt(f"Which one ({', '.join(str(a.number) for a in approvals)})")
-    chosen = next((a for a in approvals if which in (str(a.number), a.id, a.name)), None)
-    options = chosen.reason.get("options") if chosen and isinstance(chosen.reason, dict) else None
-    return [
-        which,
-        typer.prompt(f"Your answer ({brief(options)})" if options else "Your answer (y, n, or any JSON)"),
-    ]
+        fail(f"Nothing is open in {run}. What has happened in it: {starter()} show {run}", 4)
+    try:
+        approval = choose(approvals)
+        show_question(approval)
+        return approval, ask_for_response(approval)
+    except typer.Abort:
+        say()
+        say(f"Nothing was answered; {run} goes on waiting.")
+        raise typer.Exit(130) from None
+
+
+async def _open(runs: Runs, run: str) -> list[Approval]:
+    from abeyance.contracts import Approval
+
+    try:
+        return (await runs.status(run)).approvals
+    except NoWorkerError as error:
+        say(f"{error} This is what was last recorded, and long texts are cut:")
+        known = {f.name for f in fields(Approval)}
+        recorded = (await runs.summary(run)).approvals
+        return [Approval(**{name: item[name] for name in known & set(item)}) for item in recorded]

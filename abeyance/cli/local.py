@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abeyance.cli._shared import Json, call, fail, say, say_json, settings, starter, temporal, user
-from abeyance.cli.runs import ask, decided
+from abeyance.cli.questions import ask
+from abeyance.cli.story import decided
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval, RunResult, RunStatus

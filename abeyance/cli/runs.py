@@ -26,11 +26,11 @@ from abeyance.cli._shared import (
     table,
     with_runs,
 )
-from abeyance.contracts import ENDED
+from abeyance.cli.story import conclude, doing, tell, tell_as_recorded, tell_open
 from abeyance.errors import NoWorkerError
 
 if TYPE_CHECKING:
-    from abeyance.contracts import Approval, Decision, RunResult, RunStatus
+    from abeyance.contracts import RunResult, RunStatus
     from abeyance.progress import Progress
     from abeyance.runs import Runs
 
@@ -116,21 +116,25 @@ def pending(json_: Json = False) -> None:
 
 
 def show(run: Run, json_: Json = False) -> None:
-    """Show where a run stands: what is open, what was decided and what was refused."""
+    """Tell the story of a run: what was asked, decided, by whom, refused, retried, and what ran; and what is open."""
 
     async def work(runs: Runs) -> None:
         progress = await runs.progress(run)
         try:
             status = await runs.status(run)
         except NoWorkerError as error:
-            await _show_without_worker(runs, run, progress, error, as_json=json_)
+            summary = await runs.summary(run)
+            if json_:
+                say_json(
+                    asdict(summary) | {"progress": asdict(progress) if progress else None, "no_worker": str(error)}
+                )
+            else:
+                tell_as_recorded(summary, progress, error)
             return
         if json_:
             say_json(_complete(run, status, progress))
         else:
-            tell(run, status)
-            if progress:
-                say(f"  now: {doing(progress)}")
+            tell(run, status, progress)
 
     with_runs(work)
 
@@ -225,7 +229,7 @@ async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
 def _tell_news(run: str, status: RunStatus, progress: Progress | None, before: dict[str, Any]) -> None:
     now = asdict(status)
     if now["approvals"] != before.get("approvals", []) or (status.problem and status.problem != before.get("problem")):
-        tell(run, status, short=True)
+        tell_open(run, status)
     if progress and progress.failure and (progress.attempt, progress.failure) != _failed(before):
         say(f"  {doing(progress)}")
 
@@ -235,106 +239,8 @@ def _failed(before: dict[str, Any]) -> tuple[int, str] | None:
     return (progress["attempt"], progress["failure"]) if progress else None
 
 
-def doing(progress: Progress) -> str:
-    """What a turn is doing, on one line."""
-    parts = [f"attempt {progress.attempt} {progress.state.replace('_', ' ')}"]
-    if progress.worker:
-        parts[0] += f" on {progress.worker}"
-    if progress.messages:
-        parts.append(f"{progress.messages} new messages, {progress.usage.total_tokens} tokens")
-    parts += [f"{call.tool} runs for {age(call.started_at)}" for call in progress.running]
-    if progress.failure:
-        parts.append(f"the last attempt failed: {brief(progress.failure, 500)}")
-    if progress.next_try:
-        parts.append(f"next try at {progress.next_try}")
-    return "; ".join(parts)
-
-
-def conclude(ended: RunResult) -> None:
-    """Print the last word of a run, and why it ended where that is not plain."""
-    say(ended.message)
-    if how := ended_how(ended.stop_reason, None):
-        say(how)
-
-
-def ended_how(stop_reason: str | None, problem: str | None) -> str:
-    """Why a run has ended, where that was not the agent's own last word; else ""."""
-    if problem:
-        return f"It failed: {problem}"
-    if stop_reason and stop_reason.startswith("limit_"):
-        return f"It was stopped before it was done: its budget for {stop_reason.removeprefix('limit_')} is spent."
-    if stop_reason and stop_reason not in ("end_turn", "stop_sequence", "interrupt", "checkpoint"):
-        return f"It ended with the stop reason {stop_reason!r}."
-    return ""
-
-
-async def _show_without_worker(
-    runs: Runs, run: str, progress: Progress | None, error: NoWorkerError, *, as_json: bool
-) -> None:
-    summary = await runs.summary(run)
-    if as_json:
-        say_json(asdict(summary) | {"progress": asdict(progress) if progress else None, "no_worker": str(error)})
-        return
-    say(f"{run}: {summary.agent} is {summary.state}, as last recorded. {error}")
-    if summary.problem:
-        say(f"  It is parked: {summary.problem}")
-    for approval in summary.approvals:
-        say(f"  {approval['number']}. {approval['name']}: {brief(approval['input'] or approval['reason'], 2_000)}")
-    if progress:
-        say(f"  now: {doing(progress)}")
-
-
 def _complete(run: str, status: RunStatus, progress: Progress | None) -> dict[str, Any]:
     return {"run": run} | asdict(status) | {"progress": asdict(progress) if progress else None}
-
-
-def tell(run: str, status: RunStatus, *, short: bool = False) -> None:
-    """Print a status for a person, with the commands that answer what is open."""
-    if not short:
-        say(f"{run}: {status.agent} is {status.state}, turn {status.turn}, {status.usage.total_tokens} tokens so far")
-        for decision in status.decisions:
-            say(f"  {decided(decision)}")
-        for refusal in status.refused:
-            who = f" by {refusal.by}" if refusal.by else ""
-            say(f"  refused{who}, {refusal.at}: {brief(refusal.response)}: {refusal.refused}")
-    if status.state in ENDED and not short:
-        if how := ended_how(status.stop_reason, status.problem):
-            say(f"  {how}")
-    elif status.problem:
-        say(f"  It is parked: {status.problem}")
-        say(f"  Mend that, then: {starter()} retry {run}    (or give up: {starter()} abort {run})")
-    for approval in status.approvals:
-        ask(run, approval)
-    if status.state in ENDED and status.message and not short:
-        say(status.message)
-
-
-def ask(run: str, approval: Approval) -> None:
-    """Print a question in full, with the commands that answer it."""
-    say(f"  {approval.number}. {approval.name}, asked {age(approval.asked_at)} ago")
-    if approval.tool:
-        say(f"     call:   {approval.tool} {brief(approval.input, 2_000)}")
-    say(f"     reason: {brief(approval.reason, 2_000)}")
-    if approval.error:
-        say(f"     the last answer made the agent fail: {approval.error}")
-    for command in _answers(run, approval):
-        say(f"     answer: {command}")
-
-
-def _answers(run: str, approval: Approval) -> list[str]:
-    """The commands that answer a question, the likeliest first."""
-    to = f"{run} {approval.number}"
-    if approval.choices:
-        shown = ["'{\"result\": ...}'" if choice == "result" else choice for choice in approval.choices]
-        return [f"{starter()} respond {to} {choice}" for choice in shown]
-    return [f"{starter()} approve {to}    (or deny, or respond)"]
-
-
-def decided(decision: Decision) -> str:
-    """A decision on one line."""
-    about = f"{decision.approval} ({decision.name})" if decision.approval else "the run"
-    comment = f", “{decision.comment}”" if decision.comment else ""
-    return f"{about}: {brief(decision.response)} by {decision.by or 'somebody'}, {decision.at}{comment}"
 
 
 def _inbox_row(item: dict[str, Any]) -> tuple[str, ...]:

@@ -1,0 +1,181 @@
+"""The story of a run, as people read it on a terminal."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import replace
+from itertools import groupby
+from typing import TYPE_CHECKING
+
+from abeyance.cli._shared import age, brief, say, span, starter
+from abeyance.cli.questions import ask
+from abeyance.contracts import ENDED, Work
+
+if TYPE_CHECKING:
+    from abeyance.contracts import Approval, Decision, RunResult, RunStatus, TurnNote
+    from abeyance.errors import NoWorkerError
+    from abeyance.progress import Progress
+    from abeyance.runs import RunSummary
+
+MARGIN = 12
+Line = tuple[float, str, str]
+"""A place in the order of what happened, a time, and what is told of it, in one or more lines."""
+
+
+def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
+    """Print what has happened in a run, in order, and what is open, with the commands that answer it."""
+    turns = f"{status.turn} turn" + ("" if status.turn == 1 else "s")
+    say(f"{run}: {status.agent} is {status.state}, {turns}, {status.usage.total_tokens} tokens", hang=2)
+    day = ""
+    for _, at, text in sorted(_lines(status, None if status.state in ENDED else progress), key=lambda line: line[0]):
+        if at[:10] != day:
+            day = at[:10]
+            say(f"  {day}, UTC")
+        say(f"  {at[11:19]}  {text}", hang=MARGIN)
+    if status.refused_count > len(status.refused):
+        say(f"  {status.refused_count} answers were refused in all; the latest {len(status.refused)} are told.", hang=2)
+    if status.state not in ENDED:
+        tell_open(run, status)
+        return
+    if how := ended_how(status.stop_reason, status.problem):
+        say(f"  {how}", hang=2)
+    if status.message:
+        say(status.message)
+
+
+def tell_open(run: str, status: RunStatus) -> None:
+    """Print what waits for a person, with the commands that answer it."""
+    if status.problem:
+        say(f"  It is parked: {status.problem}", hang=2)
+        say(f"  Mend that, then: {starter()} retry {run}    # or give up: abort")
+    for approval in status.approvals:
+        ask(run, approval)
+
+
+def tell_as_recorded(summary: RunSummary, progress: Progress | None, error: NoWorkerError) -> None:
+    """Print what is known of a run that no worker answers for."""
+    say(f"{summary.run}: {summary.agent} is {summary.state}, as last recorded. {error}", hang=2)
+    if summary.problem:
+        say(f"  It is parked: {summary.problem}", hang=2)
+    for approval in summary.approvals:
+        what = brief(approval["input"] or approval["reason"], 2_000)
+        say(f"  {approval['number']}. {approval['name']}: {what}", hang=5)
+    if progress:
+        say(f"  now: {doing(progress)}", hang=MARGIN)
+
+
+def doing(progress: Progress) -> str:
+    """What a turn is doing, on one line."""
+    parts = [f"attempt {progress.attempt} {progress.state.replace('_', ' ')}"]
+    if progress.worker:
+        parts[0] += f" on {progress.worker}"
+    if progress.messages:
+        parts.append(f"{progress.messages} new messages, {progress.usage.total_tokens} tokens")
+    parts += [f"{call.tool} runs for {age(call.started_at)}" for call in progress.running]
+    if progress.failure:
+        parts.append(f"the last attempt failed: {brief(progress.failure, 500)}")
+    if progress.next_try:
+        parts.append(f"next try at {progress.next_try}")
+    return "; ".join(parts)
+
+
+def conclude(ended: RunResult) -> None:
+    """Print the last word of a run, and why it ended where that is not plain."""
+    say(ended.message)
+    if how := ended_how(ended.stop_reason, None):
+        say(how)
+
+
+def ended_how(stop_reason: str | None, problem: str | None) -> str:
+    """Why a run has ended, where that was not the agent's own last word; else ""."""
+    if problem:
+        return f"It failed: {problem}"
+    if stop_reason and stop_reason.startswith("limit_"):
+        return f"It was stopped before it was done: its budget for {stop_reason.removeprefix('limit_')} is spent."
+    if stop_reason and stop_reason not in ("end_turn", "stop_sequence", "interrupt", "checkpoint"):
+        return f"It ended with the stop reason {stop_reason!r}."
+    return ""
+
+
+def decided(decision: Decision) -> str:
+    """A decision on one line: about what, what, by whom, when and why."""
+    about = f"{decision.approval} ({decision.name})" if decision.approval else "the run"
+    if decision.approval and decision.tool:
+        about = f"{decision.approval} {decision.tool} {brief(decision.input, 200)}"
+    comment = f", “{decision.comment}”" if decision.comment else ""
+    when = f"{decision.at[:10]} {decision.at[11:19]} UTC"
+    return f"{about}: {brief(decision.response)} by {decision.by or 'somebody'}, {when}{comment}"
+
+
+def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
+    asked = {approval.number: approval for approval in [*status.closed, *status.approvals]}
+    yield 0, status.started_at, f"started: {brief(status.prompt, 500)}"
+    for note in status.turn_notes[:-1]:
+        yield note.order, note.started_at, "\n".join(_turn(note, None))
+    for note in status.turn_notes[-1:]:
+        # The problem that a run is parked for is told below.
+        latest = replace(note, problem=None) if status.problem else note
+        yield note.order, note.started_at, "\n".join(_turn(latest, progress))
+    for approval in asked.values():
+        yield approval.order, approval.asked_at, f"asked {_asked(approval)}"
+    for decision in [*status.decisions, *status.refused]:
+        yield decision.order, decision.at, _decided(decision, asked.get(decision.approval or 0))
+    if status.ended_at:
+        answered = {decision.approval for decision in status.decisions}
+        unanswered = [str(approval.number) for approval in status.closed if approval.number not in answered]
+        yield math.inf, status.ended_at, status.state + (f"; unanswered: {', '.join(unanswered)}" if unanswered else "")
+
+
+def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:
+    work = note.work
+    parts = [f"turn {note.number}"]
+    if note.ended_at:
+        parts.append(span(note.started_at, note.ended_at))
+    if note.usage.total_tokens:
+        parts.append(f"{note.usage.total_tokens} tokens")
+    if work.attempt > 1:
+        parts.append(f"attempt {work.attempt}")
+    if work.worker:
+        parts.append(f"on {work.worker}")
+    yield ", ".join(parts)
+    if work.failure:
+        yield f"failed before: {brief(work.failure, 300)}"
+    yield from _ran(work)
+    if progress:
+        yield from _ran(Work(worker=progress.worker, ran=progress.ran, ran_count=len(progress.ran)))
+        yield f"now: {doing(progress)}"
+    if note.problem:
+        yield f"failed: {brief(note.problem, 500)}"
+    elif note.stop_reason and note.stop_reason not in ("end_turn", "interrupt"):
+        yield f"ended: {note.stop_reason}"
+
+
+def _ran(work: Work) -> Iterator[str]:
+    """The calls of a turn, those that came to the same one after the other as one."""
+    for (tool, status, elsewhere, starts), group in groupby(
+        work.ran, key=lambda ran: (ran.tool, ran.status, ran.worker not in ("", work.worker) and ran.worker, ran.starts)
+    ):
+        calls = list(group)
+        what = f"{tool} {calls[0].input}" if len(calls) == 1 else f"{tool}, {len(calls)} calls"
+        extra = (f", started {starts} times" if starts > 1 else "") + (f", on {elsewhere}" if elsewhere else "")
+        yield f"{what}: {status}{extra}"
+    if more := work.ran_count - len(work.ran):
+        yield f"and {more} calls more"
+
+
+def _asked(approval: Approval) -> str:
+    what = f"{approval.tool} {brief(approval.input)}" if approval.tool else brief(approval.reason)
+    return f"{approval.number} ({approval.name}): {what}"
+
+
+def _decided(decision: Decision, approval: Approval | None) -> str:
+    by = f" by {decision.by}" if decision.by else ""
+    comment = f": “{decision.comment}”" if decision.comment else ""
+    if decision.refused:
+        return f"refused {brief(decision.response)}{by} ({decision.via}){comment}: {decision.refused}"
+    if decision.approval is None:
+        return f"{brief(decision.response)}{by} ({decision.via}){comment}"
+    after = f" after {span(approval.asked_at, decision.at)}" if approval else ""
+    name = decision.tool or decision.name
+    return f"{decision.approval} ({name}) answered {brief(decision.response)}{by}{after} ({decision.via}){comment}"

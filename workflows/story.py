@@ -1,0 +1,172 @@
+"""What a run remembers of itself: what was asked, and what its turns did. Pure and bounded."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, replace
+from typing import Any, Generic, TypeVar
+
+from temporalio.converter import value_to_type
+from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
+
+from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
+from abeyance.shortened import shortened
+
+T = TypeVar("T", Approval, Decision, TurnNote)
+
+SHOWN_CHARACTERS = 2_000
+"""Of a closed approval's reason, of its input and of a problem."""
+
+APPROVALS_BYTES = 250_000
+TURNS_BYTES = 200_000
+DECISIONS_BYTES = 400_000
+"""A run's result has to fit into 2 MiB, with a last message that may have half of that."""
+
+SUMMARY_BYTES = 200
+
+
+class Latest(Generic[T]):
+    """The latest of things that are numbered, as many as have `most_bytes` of JSON in all; at least one."""
+
+    def __init__(self, most_bytes: int) -> None:
+        self._most_bytes = most_bytes
+        self._bytes = 0
+        self._kept: dict[int, tuple[T, int]] = {}
+
+    def put(self, number: int, item: T) -> None:
+        """Add a thing with the highest number, or put it in the place of the one that has its number."""
+        size = len(json.dumps(asdict(item)))
+        self._bytes += size - self._kept.get(number, (item, 0))[1]
+        self._kept[number] = item, size
+        while self._bytes > self._most_bytes and len(self._kept) > 1:
+            # The first of a dict is the oldest: what is put in the place of another keeps its place.
+            _, dropped = self._kept.pop(next(iter(self._kept)))
+            self._bytes -= dropped
+
+    @property
+    def all(self) -> list[T]:
+        """The things, the oldest first."""
+        return [item for item, _ in self._kept.values()]
+
+
+class Story:
+    """The approvals and the turns of one run, for people to look back on.
+
+    Args:
+        prompt: what the run was asked to do.
+        at: when it started, ISO 8601, as all times here.
+
+    Attributes:
+        prompt: the same, shortened.
+        started_at: when it started.
+        ended_at: when it ended, `None` while it is open.
+    """
+
+    def __init__(self, prompt: str, at: str) -> None:
+        self.prompt: str = shortened(prompt, SHOWN_CHARACTERS)
+        self.started_at = at
+        self.ended_at: str | None = None
+        self._asked = Latest[Approval](APPROVALS_BYTES)
+        self._turns = Latest[TurnNote](TURNS_BYTES)
+
+    @property
+    def asked(self) -> list[Approval]:
+        """All that was asked, shortened, by number."""
+        return self._asked.all
+
+    @property
+    def turns(self) -> list[TurnNote]:
+        """What the turns did, in order."""
+        return self._turns.all
+
+    def closed(self, still_open: Iterable[Approval]) -> list[Approval]:
+        """What was asked and is not among `still_open`."""
+        numbers = {approval.number for approval in still_open}
+        return [approval for approval in self.asked if approval.number not in numbers]
+
+    def asks(self, approvals: Iterable[Approval]) -> None:
+        """Take in what is open now."""
+        for approval in approvals:
+            self._asked.put(
+                approval.number,
+                replace(
+                    approval,
+                    reason=shortened(approval.reason, SHOWN_CHARACTERS),
+                    input=shortened(approval.input, SHOWN_CHARACTERS),
+                ),
+            )
+
+    def begins(self, turn: TurnInput, answered: Sequence[Approval], order: int, at: str) -> None:
+        """A turn begins, with the answers to `answered`."""
+        self._turns.put(order, TurnNote(turn.number, order, at, _numbers(turn, answered)))
+
+    def ends(self, result: TurnResult, at: str) -> None:
+        """The turn that began last has ended."""
+        self._end(result.work, at, stop_reason=result.stop_reason, usage=result.usage)
+
+    def fails(self, error: ActivityError, at: str) -> None:
+        """The turn that began last was cancelled, or has failed for good; its failure may tell what it had done."""
+        if is_cancelled_exception(error):
+            self._end(Work(), at, stop_reason="cancelled")
+            return
+        cause = error.cause
+        problem, details = str(cause or error), []
+        if isinstance(cause, ApplicationError):
+            problem, details = cause.message, list(cause.details)
+        last = details[-1] if details else None
+        work: Work = value_to_type(Work, last) if isinstance(last, dict) and "worker" in last else Work()
+        self._end(work, at, problem=shortened(problem, SHOWN_CHARACTERS))
+
+    def _end(self, work: Work, at: str, **more: Any) -> None:
+        before = self.turns
+        told = [ran for note in before for ran in note.work.ran]
+        fresh = [ran for ran in work.ran if ran not in told]
+        work = replace(work, ran=fresh, ran_count=work.ran_count - len(work.ran) + len(fresh))
+        self._turns.put(before[-1].order, replace(before[-1], ended_at=at, work=work, **more))
+
+
+def latest(decisions: Iterable[Decision]) -> list[Decision]:
+    """The latest decisions, as many as fit into a run's result."""
+    kept = Latest[Decision](DECISIONS_BYTES)
+    for decision in decisions:
+        kept.put(decision.order, decision)
+    return kept.all
+
+
+def summary(turn: TurnInput, answered: Sequence[Approval]) -> str:
+    """What a turn is about, on one line that the server takes.
+
+    Args:
+        turn: what it is given.
+        answered: the approvals whose answers it is given, among others.
+    """
+    about = "goes on"
+    if turn.responses is not None:
+        of = {approval.id: approval for approval in answered}
+        about = "; ".join(
+            f"{_line(response.response, 40)} to {_named(of[response.id])}"
+            for response in turn.responses
+            if response.id in of
+        )
+    elif turn.prompt is not None:
+        about = _line(turn.prompt, SUMMARY_BYTES)
+    return _cut(f"turn {turn.number} of {turn.agent}: {about}", SUMMARY_BYTES)
+
+
+def _numbers(turn: TurnInput, answered: Sequence[Approval]) -> list[int]:
+    given = {response.id for response in turn.responses or []}
+    return [approval.number for approval in answered if approval.id in given]
+
+
+def _named(approval: Approval) -> str:
+    return f"{approval.number} {_line(approval.tool or approval.name, 60)}"
+
+
+def _line(value: Any, most: int) -> str:
+    return _cut(" ".join((value if isinstance(value, str) else json.dumps(value)).split()), most)
+
+
+def _cut(text: str, most: int) -> str:
+    encoded = text.encode()
+    return text if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "…"
