@@ -219,6 +219,7 @@ class Journal:
         """What has been done so far, told by `attempt` on `worker`."""
         with self._lock:
             ran = [*(Ran(**told) for told in self._ran), *(call.as_ran(key) for key, call in self.calls.items())]
+            del ran[MOST_RAN // 2 : -MOST_RAN // 2]
             return Work(attempt, worker, self.failure, ran, self._ran_count + len(self.calls))
 
     def result_of(self, key: str) -> ToolResult | None:
@@ -268,8 +269,7 @@ class Journal:
         others = [told for told in self._ran if told["tool_use_id"] != ran.tool_use_id]
         self._ran_count += 1 - (len(self._ran) - len(others))
         self._ran = [*others, asdict(ran)]
-        if len(self._ran) > MOST_RAN:
-            del self._ran[MOST_RAN // 2]
+        del self._ran[MOST_RAN // 2 : -MOST_RAN // 2]
         self._ran_size = len(json.dumps(self._ran))
 
     def _changed(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -93,3 +94,65 @@ def patient(context: AgentContext) -> Agent:
         return answer
 
     return Agent(model=ScriptedModel([ToolCall("await_go"), "Done."]), tools=[await_go])
+
+
+@agent("reconnects", description="Its model loses its connection once, when the file `offline` is there")
+def reconnects(context: AgentContext) -> Agent:
+    @tool
+    def look(n: int) -> str:
+        """Look."""
+        return f"seen {n}"
+
+    class Reconnects(ScriptedModel):
+        def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+            offline = context.workspace / "offline"
+            if len(messages) > 1 and offline.exists():
+                offline.unlink()
+                raise ConnectionError("the cable is cut")
+            return super().compose(messages, tool_specs, system_prompt)
+
+    return Agent(model=Reconnects([ToolCall("look", {"n": 1}), ToolCall("look", {"n": 2}), "Done."]), tools=[look])
+
+
+@agent("asks-much", description="Asks about as many calls as the option `calls` says, at length")
+def asks_much(context: AgentContext) -> Agent:
+    @tool
+    def look(n: int) -> str:
+        """Look."""
+        return f"seen {n}"
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        if event.interrupt("look", reason="x" * 5_000) != "y":
+            event.cancel_tool = "denied"
+
+    calls = [ToolCall("look", {"n": n}) for n in range(int(context.options["calls"]))]
+    return Agent(model=ScriptedModel([calls, "Done."]), tools=[look], hooks=[ask])
+
+
+@agent("offers", description="Offers what its option `offer` says, and writes down what it was answered")
+def offers(context: AgentContext) -> Agent:
+    @tool
+    def write(text: str) -> str:
+        """Write."""
+        return text
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        answer = event.interrupt(
+            "choose", reason={"message": "line one\nline two", "options": context.options["offer"]}
+        )
+        (context.workspace / "answer").write_text(json.dumps(answer))
+
+    return Agent(model=ScriptedModel([ToolCall("write", {"text": "z" * 3_000}), "Done."]), tools=[write], hooks=[ask])
+
+
+@agent("forbids", description="Its hook lets no call run and asks nobody")
+def forbids(context: AgentContext) -> Agent:
+    @tool
+    def look() -> str:
+        """Look."""
+        return "seen"
+
+    def forbid(event: BeforeToolCallEvent) -> None:
+        event.cancel_tool = "The policy forbids it."
+
+    return Agent(model=ScriptedModel([ToolCall("look"), "Done."]), tools=[look], hooks=[forbid])
