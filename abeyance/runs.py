@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -174,14 +174,13 @@ class Runs:
         handle = self._handle(run)
         with self._errors(run):
             try:
-                decisions = await asyncio.wait_for(
-                    handle.execute_update("decide", keyed, result_type=list[Decision]), UPDATE_SECONDS
-                )
-            except (TimeoutError, WorkflowUpdateRPCTimeoutOrCancelledError):
+                decisions = await _answered(handle.execute_update("decide", keyed, result_type=list[Decision]))
+            except WorkflowUpdateFailedError as error:
+                cause = error.cause
+                raise RefusedError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+            if decisions is None:
                 await handle.signal("respond", keyed)
                 return Delivered(run, "signal")
-            except WorkflowUpdateFailedError as error:
-                raise RefusedError(str(error.cause)) from error
         if refused := [decision.refused for decision in decisions if decision.refused]:
             raise RefusedError(" ".join(refused))
         return Delivered(run, "update", decisions)
@@ -249,6 +248,20 @@ class Runs:
                     "`list` and `pending` work without one."
                 ) from error
             raise
+
+
+async def _answered(update: Coroutine[Any, Any, list[Decision]]) -> list[Decision] | None:
+    """What the update came to, or `None` if no worker answered it in time."""
+    asking = asyncio.ensure_future(update)
+    try:
+        # Not `wait_for`: the client makes a cancellation, as by Ctrl-C, look like a worker that does not answer.
+        await asyncio.wait({asking}, timeout=UPDATE_SECONDS)
+        return asking.result() if asking.done() else None
+    except WorkflowUpdateRPCTimeoutOrCancelledError:
+        return None
+    finally:
+        asking.cancel()
+        await asyncio.gather(asking, return_exceptions=True)
 
 
 async def _summarised(execution: WorkflowExecution) -> RunSummary:

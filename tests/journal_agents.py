@@ -256,3 +256,18 @@ def asks_in_between(context: AgentContext) -> Agent:
         return "paid"
 
     return _build(context, [ToolCall("pay"), "Done."], [pay])
+
+
+@agent("holds-second", description="Two calls; the second works for as long as the file `hold-2` is there")
+def holds_second(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def work(n: int) -> str:
+        """Work."""
+        effects.add("work", f"start {n}")
+        while (context.workspace / f"hold-{n}").exists():
+            time.sleep(0.02)
+        return "worked"
+
+    return _build(context, [ToolCall("work", {"n": 1}), ToolCall("work", {"n": 2}), "Done."], [work])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import sys
 from contextlib import suppress
 from dataclasses import fields
@@ -83,8 +84,12 @@ def abort(run: Run, by: By = None, comment: Comment = None, json_: Json = False)
 
 def _decide(run: str, answers: list[JsonObject], as_json: bool) -> None:
     async def work(runs: Runs) -> None:
+        deciding = asyncio.ensure_future(runs.decide(run, answers))
+        await asyncio.wait({deciding}, timeout=1)
+        if not deciding.done() and not as_json:
+            say("The run has not answered yet; waiting a few seconds more.")
         try:
-            delivered = await runs.decide(run, answers)
+            delivered = await deciding
         except RefusedError as refused:
             raise RefusedError(await _explained(runs, run, answers, str(refused))) from refused
         if as_json:
