@@ -38,6 +38,7 @@ from abeyance.contracts import (
     RunStatus,
 )
 from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
+from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
 
 QUERY_TIMEOUT = timedelta(seconds=5)
@@ -287,4 +288,5 @@ async def _summarised(execution: WorkflowExecution) -> RunSummary:
 def _summary(request: RunRequest) -> str:
     text = f"{request.agent}: {' '.join(request.prompt.split())}"
     # The server refuses summaries of more than 400 bytes.
-    return text if len(text.encode()) <= 200 else text.encode()[:199].decode(errors="ignore") + "…"
+    short = text if len(text.encode()) <= 200 else text.encode()[:199].decode(errors="ignore") + "…"
+    return code(short, 1_000)

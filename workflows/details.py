@@ -4,38 +4,40 @@ from __future__ import annotations
 
 import json
 import shlex
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, Approval, Decision, RunStatus
+from abeyance.markdown import code, encoded_size, one_line, printable
 
 SHOWN_REASON = 1_000
-SHOWN_DECISIONS = 20
 MEMO_TEXT = 2_000
+
+MOST_DETAILS = 7_500
+"""The UI hands the details to a frame in its address, percent-encoded, and common proxies take 8 kB of that."""
+MOST_HISTORY = 1_200
+"""As much of that is for the latest refused answers, and as much for the latest decisions."""
+MOST_TEXT = 2_000
 
 
 def current_details(status: RunStatus, run: str) -> str:
-    """The run as Markdown for the Temporal UI: what is open and what answers it, then what was decided.
+    """The run as Markdown for the Temporal UI: what is open and what answers it, what was refused and decided.
+
+    Whatever agents and people wrote stands in code spans, where it can fake neither a question nor a link.
 
     Args:
         status: the run's status.
         run: its workflow id.
+
+    Returns:
+        At most `MOST_DETAILS` characters when percent-encoded. What does not fit is left out, and the text says so.
     """
-    parts = [f"**{status.agent}** is **{status.state}** (turn {status.turn})"]
-    if status.problem and status.state == "failed":
-        parts.append(f"It failed: {_line(status.problem, SHOWN_REASON)}")
-    elif status.problem:
-        parts.append(
-            f"It cannot go on: {_line(status.problem, SHOWN_REASON)}\n\nMend that and send the signal `retry`, "
-            "or give the run up with the signal `abort`."
-        )
-    parts += [_question(approval, run, alone=len(status.approvals) == 1) for approval in status.approvals]
-    if status.decisions:
-        lines = [_decided(decision) for decision in status.decisions[-SHOWN_DECISIONS:]]
-        parts.append("Decided:\n\n" + "\n".join(lines))
-    if status.refused:
-        lines = [f"- {_code(_short(d.response))} at {d.at}: {d.refused}" for d in status.refused[-SHOWN_DECISIONS:]]
-        parts.append(f"Refused ({status.refused_count}):\n\n" + "\n".join(lines))
-    return "\n\n".join(parts)
+    head = _head(status)
+    refused = _history("Refused", status.refused, status.refused_count, _refusal)
+    decided = _history("Decided", status.decisions, len(status.decisions), _decision)
+    room = MOST_DETAILS - sum(encoded_size(part) + 6 for part in (head, refused, decided))
+    questions = _questions(status.approvals, run, room)
+    return "\n\n".join(filter(None, (head, questions, refused, decided)))
 
 
 def memo_of(status: RunStatus) -> dict[str, Any]:
@@ -59,38 +61,134 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
     }
 
 
-def _question(approval: Approval, run: str, *, alone: bool) -> str:
-    call = f" to call {_code(approval.tool)} with {_code(_short(approval.input))}" if approval.tool else ""
-    what = "no input" if alone else f"the input `{approval.number}`"
-    number = "" if alone else f" --input {approval.number}"
-    command = f"temporal workflow signal -w {shlex.quote(run)} --name approve{number}"
-    error = f"\n\nThe last answer made the agent fail: {_line(approval.error, SHOWN_REASON)}" if approval.error else ""
-    answers = (
-        f"Answer with the signal `approve` or `deny` and {what}, or with `respond` and "
-        f'`{{"approval": {approval.number}, "response": "..."}}`:\n\n'
-        f"```\n{command}\n```"
-    )
-    if approval.choices:
-        answers = "Answer with the signal `respond` and one of these:\n\n" + "\n".join(
-            "- " + _code(json.dumps({"approval": approval.number, "response": _example(choice)}))
-            for choice in approval.choices
+def _head(status: RunStatus) -> str:
+    agent = f"Agent {code(status.agent, 200)}, turn {status.turn}."
+    count = len(status.approvals)
+    if status.state == "parked":
+        return (
+            f"## Parked: it cannot go on\n\n{agent} The problem: {code(status.problem, 1_000)}\n\n"
+            "- **Try again**, once that is mended: signal `retry`, input left empty\n"
+            "- **Give up:** signal `abort`, input left empty"
         )
-    return (
-        f"### {approval.number}. {_line(approval.name, 200)}\n\n"
-        f"It asks{call}, since {approval.asked_at}.\n\n"
-        f"Reason: {_code(_short(approval.reason))}{error}\n\n"
-        f"{answers}"
-    )
+    if status.state == "waiting":
+        title = "Waiting for a person" if count == 1 else f"Waiting for people: {count} approvals are open"
+        return f"## {title}\n\n{agent}"
+    problem = f" The problem: {code(status.problem, 1_000)}" if status.problem else ""
+    return f"## {status.state.capitalize()}\n\n{agent}{problem}"
 
 
-def _example(choice: str) -> Any:
-    return {"result": "..."} if choice == "result" else choice
+def _questions(approvals: Sequence[Approval], run: str, room: int) -> str:
+    if not approvals:
+        return ""
+    last = f"Signals are sent under _More Actions_, _Send a Signal_.{_command(approvals, run)}"
+    more = "**And {} more.** What is open is in the query `status`, and is shown here as others are answered."
+    room -= encoded_size(last) + encoded_size(more) + 12
+    each, parts = room // len(approvals), list[str]()
+    for approval in approvals:
+        part = _question(approval, each, alone=len(approvals) == 1)
+        room -= encoded_size(part) + 6
+        if room < 0:
+            parts.append(more.format(len(approvals) - len(parts)))
+            break
+        parts.append(part)
+    return "\n\n".join([*parts, last])
 
 
-def _decided(decision: Decision) -> str:
-    about = f"{decision.approval} ({_line(decision.name or '', 200)})" if decision.approval else "the run"
-    comment = f", “{_line(decision.comment, 200)}”" if decision.comment else ""
-    return f"- {about}: {_code(_short(decision.response))} by {decision.by or 'somebody'} at {decision.at}{comment}"
+def _question(approval: Approval, room: int, *, alone: bool) -> str:
+    said = {
+        ("It will call" if approval.choices is None else "The call"): _call(approval) if approval.tool else None,
+        "Its reason": _reason(approval),
+        "The last answer made the agent fail": approval.error,
+    }
+    asked = f"**{approval.number}.** {code(approval.name, 200)} asks, since {_when(approval.asked_at)}"
+    answers = [
+        f"- **{label}:** signal `{signal}`, input {'left empty' if given is None else f'`{given}`'}"
+        for label, signal, given in _answers(approval, alone=alone)
+    ]
+    there = {label: text for label, text in said.items() if text is not None}
+    share = (room - encoded_size("\n".join([asked, *answers]))) // max(1, len(there)) - 150
+    reasons = [f"- {label}: {code(text, min(max(share, 80), MOST_TEXT))}" for label, text in there.items()]
+    return "\n".join([asked, "", *reasons, *answers])
+
+
+def _answers(approval: Approval, *, alone: bool) -> list[tuple[str, str, str | None]]:
+    """What can be answered: a label, the signal and its input as JSON."""
+    number = approval.number
+    if approval.choices:
+        choices = [(choice, {"result": "..."} if choice == "result" else choice) for choice in approval.choices]
+        return [
+            (label, "respond", json.dumps({"approval": number, "response": response})) for label, response in choices
+        ]
+    which = None if alone else str(number)
+    other = json.dumps({"approval": number, "response": "n", "by": "your name", "comment": "why"})
+    return [("Yes", "approve", which), ("No", "deny", which), ("Anything else", "respond", other)]
+
+
+def _command(approvals: Sequence[Approval], run: str) -> str:
+    _, signal, given = _answers(approvals[0], alone=len(approvals) == 1)[0]
+    command = f"temporal workflow signal -w {shlex.quote(run)} --name {signal}"
+    command += f" --input {shlex.quote(given)}" if given else ""
+    # A workflow id may have a thousand characters of any kind, and a command that is cut is of no use.
+    whole = encoded_size(command) <= 800 and command == printable(one_line(command))
+    return f" From a terminal: {code(command, 800)}" if whole else ""
+
+
+def _call(approval: Approval) -> str:
+    """The call on one line, as programs are written."""
+    given = approval.input
+    if isinstance(given, dict) and all(name.isidentifier() for name in given):
+        return f"{approval.tool}({', '.join(f'{name}={_json(value)}' for name, value in given.items())})"
+    return f"{approval.tool}({'' if given is None else _json(given)})"
+
+
+def _reason(approval: Approval) -> str | None:
+    """The reason, without what the call says already."""
+    reason, given = approval.reason, approval.input
+    if isinstance(reason, dict) and isinstance(given, dict):
+        reason = {name: value for name, value in reason.items() if name not in given or given[name] != value} or None
+    if reason is None or isinstance(reason, str):
+        return reason or None
+    return _json(reason)
+
+
+def _history(title: str, decisions: Sequence[Decision], count: int, told: Callable[[Decision], str]) -> str:
+    """The latest decisions, newest first, as many as there is room for."""
+    lines, room = list[str](), MOST_HISTORY - 100
+    for decision in reversed(decisions):
+        line = f"- {told(decision)}"
+        room -= encoded_size(line) + 3
+        if room < 0:
+            break
+        lines.append(line)
+    if left := count - len(lines):
+        lines.append(f"- and {left} before that")
+    return f"**{title}: {count}**\n\n" + "\n".join(lines) if count else ""
+
+
+def _decision(decision: Decision) -> str:
+    about = f"{decision.approval} {code(decision.name, 80)}" if decision.approval else "The run"
+    comment = f", {code(decision.comment, 200)}" if decision.comment else ""
+    return f"{about}: {code(_text(decision.response), 200)}{comment}, {_source(decision)}"
+
+
+def _refusal(decision: Decision) -> str:
+    return f"{code(_text(decision.response), 200)}, {_source(decision)}: {code(decision.refused, 400)}"
+
+
+def _source(decision: Decision) -> str:
+    return f"by {code(decision.by, 80) if decision.by else 'somebody'}, {decision.via}, {_when(decision.at)}"
+
+
+def _when(at: str) -> str:
+    return at[:16].replace("T", " ") + " UTC"
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _text(value: Any) -> str:
+    return value if isinstance(value, str) else _json(value)
 
 
 def _short(value: Any) -> str:
@@ -104,7 +202,3 @@ def _cut(value: Any) -> Any:
 def _line(text: str, most: int) -> str:
     flat = " ".join(text.split())
     return flat if len(flat) <= most else f"{flat[:most]}…"
-
-
-def _code(text: str) -> str:
-    return f"`{text.replace('`', chr(39))}`"
