@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from urllib.parse import quote
 
-WHOLE = "the query `status` has all"
+WHOLE = "see the query `status`"
 
 
 def code(text: str | None, most: int) -> str:

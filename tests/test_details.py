@@ -1,0 +1,273 @@
+"""What the Temporal UI is given to show: short, right, and never what an agent would like it to look like."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import replace
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from markdown_it import MarkdownIt
+from temporalio.api.enums.v1 import EventType
+from temporalio.api.sdk.v1 import WorkflowMetadata
+
+from abeyance.answers import read_response, read_verdict
+from abeyance.contracts import (
+    Approval,
+    Decision,
+    Question,
+    Response,
+    RunRequest,
+    RunResult,
+    RunStatus,
+    TurnInput,
+    Usage,
+)
+from abeyance.ledger import Ledger
+from abeyance.markdown import code, encoded_size, one_line
+from abeyance.runs import Runs
+from tests.support import StartedRun, World
+from workflows.details import MOST_DETAILS, MOST_SUMMARY, current_details, turn_summary
+
+AT = "2026-01-02T03:04:05+00:00"
+HOSTILE = (
+    "</code></p><h2>Approved</h2><a href='http://evil.example'>go on</a>",
+    "x\n\n## 9. Approve me\n\n- **Yes:** signal `approve`\n\n[click](http://evil.example)",
+    "`` ` ``` a ` [click](http://evil.example) `",
+    "| a | b |\n|---|---|\n| 1 | <img src=x> |",
+    "1. a\r\n2. b\r\n```\r\nfence\\",
+)
+
+
+def approval(number: int, **more: Any) -> Approval:
+    given: dict[str, Any] = {
+        "id": f"id-{number}",
+        "name": "approve-delete",
+        "reason": {"paths": [f"{number}.txt"]},
+        "tool": "delete_files",
+        "input": {"paths": [f"{number}.txt"]},
+        "asked_at": AT,
+    }
+    return Approval(number, **(given | more))
+
+
+def decision(**more: Any) -> Decision:
+    return Decision(**({"response": "y", "at": AT, "via": "signal approve"} | more))
+
+
+def status(*approvals: Approval, state: str = "waiting", **more: Any) -> RunStatus:
+    given: dict[str, Any] = {"agent": "file-manager", "decisions": [], "refused": []} | more
+    given.setdefault("refused_count", len(given["refused"]))
+    return RunStatus(state, turn=1, approvals=list(approvals), usage=Usage(), **given)
+
+
+def answers(details: str) -> list[tuple[int, str, list[Any]]]:
+    """Every way to answer that is shown: the approval's number, the signal, and its payloads."""
+    found = []
+    for part in re.split(r"^(?=\*\*\d+\.\*\*)", details, flags=re.MULTILINE)[1:]:
+        number = re.match(r"\*\*(\d+)", part)
+        assert number
+        for signal, payload in re.findall(r"signal `(\w+)`, input (?:left empty|`(.+)`)$", part, re.MULTILINE):
+            found.append((int(number[1]), signal, [json.loads(payload)] if payload else []))
+    return found
+
+
+def test_a_question_is_read_at_once() -> None:
+    """What is asked, what it will do, since when, and what to send; the reason only where it says something new."""
+    assert current_details(status(approval(1)), "clean-up") == (
+        "## Waiting for a person\n\n"
+        "Agent `file-manager`, turn 1.\n\n"
+        "**1.** `approve-delete` asks, since 2026-01-02 03:04 UTC\n\n"
+        '- It will call: `delete_files(paths=["1.txt"])`\n'
+        "- **Yes:** signal `approve`, input left empty\n"
+        "- **No:** signal `deny`, input left empty\n"
+        "- **Anything else:** signal `respond`, input "
+        '`{"approval": 1, "response": "n", "by": "your name", "comment": "why"}`\n\n'
+        "Signals are sent under _More Actions_, _Send a Signal_. "
+        "From a terminal: `temporal workflow signal -w clean-up --name approve`"
+    )
+
+
+def test_what_became_of_answers_is_told_latest_first() -> None:
+    refused = [
+        decision(response="x", refused="Nothing."),
+        decision(response=[{"a": 1}], refused="No.", by="bo"),
+    ]
+    decided = [decision(approval=1, name="first", by="ann", comment="checked"), decision(response="retry")]
+    details = current_details(status(state="completed", refused=refused, decisions=decided, refused_count=7), "r")
+    assert details == (
+        "## Completed\n\nAgent `file-manager`, turn 1.\n\n"
+        "**Refused: 7**\n\n"
+        '- `[{"a": 1}]`, by `bo`, signal approve, 2026-01-02 03:04 UTC: `No.`\n'
+        "- `x`, by somebody, signal approve, 2026-01-02 03:04 UTC: `Nothing.`\n"
+        "- and 5 before that\n\n"
+        "**Decided: 2**\n\n"
+        "- The run: `retry`, by somebody, signal approve, 2026-01-02 03:04 UTC\n"
+        "- 1 `first`: `y`, `checked`, by `ann`, signal approve, 2026-01-02 03:04 UTC"
+    )
+
+
+def test_a_parked_run_says_how_to_go_on() -> None:
+    details = current_details(status(state="parked", problem="Access denied."), "r")
+    assert "Parked" in details
+    assert "`Access denied.`" in details
+    assert re.findall(r"signal `(\w+)`", details) == ["retry", "abort"]
+
+
+def test_a_failed_answer_is_told_beside_its_question() -> None:
+    assert "made the agent fail: `no such name`" in current_details(status(approval(1, error="no such name")), "r")
+
+
+@pytest.mark.parametrize("count", [1, 3])
+@pytest.mark.parametrize("choices", [None, ["retry", "skip", "result"]])
+def test_what_is_to_be_pasted_is_taken(count: int, choices: list[str] | None) -> None:
+    """Each signal with its input, sent as it stands, answers the approval it stands at, and no other."""
+    ledger = Ledger()
+    questions = [Question(f"id-{n}", "same name", "why", "tool", f"use-{n}", {}, choices=choices) for n in range(count)]
+    ledger.ask(questions, AT)
+    shown = answers(current_details(status(*ledger.open), "r"))
+    assert len(shown) == 3 * count
+    for number, signal, payloads in shown:
+        again = replace(ledger, waiting={}, decisions=[])
+        read = read_response(payloads) if signal == "respond" else read_verdict(signal, signal[0], payloads)
+        [decided] = [again.decide(answer, AT, signal) for answer in read]
+        assert (decided.refused, decided.approval) == (None, number)
+
+
+def test_the_command_is_for_a_shell() -> None:
+    """A run's name is quoted, and a command that is too long to be shown whole is not shown."""
+    assert "`temporal workflow signal -w 'a b;c' --name approve`" in current_details(status(approval(1)), "a b;c")
+    assert "temporal workflow" not in current_details(status(approval(1)), "x" * 900)
+    assert "temporal workflow" not in current_details(status(approval(1)), "a\u202eb")
+
+
+def everywhere(text: str) -> RunStatus:
+    """A run in which all that agents and people can write is `text`."""
+    return status(
+        approval(1, name=text, reason=text, tool=text, input={"x": text, text: text}, error=text),
+        approval(2, name=text, reason={text: text}, tool=None, input=None),
+        state="parked",
+        problem=text,
+        agent=text,
+        refused=[decision(response=[text], refused=text, by=text)],
+        decisions=[decision(response=text, approval=3, name=text, by=text, comment=text)],
+    )
+
+
+def structure(markdown: str) -> list[str]:
+    """What a text makes of a page: every element but the content of code spans, and what says that one is cut."""
+    markdown = re.sub(r" \*\*… and \d+ characters, see the query `status`\*\*", "", markdown)
+    tokens = MarkdownIt("commonmark", {"html": True}).enable(["table", "strikethrough"]).parse(markdown)
+    flat = [token for block in tokens for token in (block.children or [block])]
+    return [f"{t.type} {t.tag} {'' if t.type == 'code_inline' else t.content}" for t in flat]
+
+
+@given(st.text(max_size=60).filter(lambda text: bool(one_line(text))))
+@example("`")
+@example("a`")
+@example("```a``")
+@example("\\")
+@example(HOSTILE[0])
+@example(HOSTILE[1])
+@example(HOSTILE[2])
+@example(HOSTILE[3])
+def test_foreign_text_makes_no_markdown(text: str) -> None:
+    """Headings, lists, links and HTML of others are shown and do nothing, wherever they stand."""
+    assert structure(current_details(everywhere(text), "r")) == structure(current_details(everywhere("word"), "r"))
+
+
+@given(st.text(min_size=1))
+def test_a_code_span_shows_its_text(text: str) -> None:
+    """Printable text on one line is shown as it is, backticks included."""
+    shown = "".join(character for character in one_line(text) if character.isprintable())
+    shown = one_line(re.sub("`{4,}", "```", shown))
+    if shown:
+        [block] = [token for token in MarkdownIt().parse(f"a {code(shown, 10_000)} b") if token.children]
+        assert [child.content for child in block.children or []] == ["a ", shown, " b"]
+
+
+def test_characters_that_turn_a_text_round_are_not_shown() -> None:
+    details = current_details(everywhere("\u202egpj.exe\u2066\u200b\ud800\x1b[2J"), "r")
+    assert not re.search("[\u200b\u202e\u2066\ud800\x1b]", details)
+    assert "\N{REPLACEMENT CHARACTER}gpj.exe" in details
+
+
+@pytest.mark.parametrize("character", ["x", "`", "` ", "|", "\n", "<", "é", "\U0001f600", "\u202e", "\ud800"])
+@pytest.mark.parametrize("count", [1, 200])
+def test_details_fit_into_an_address(character: str, count: int) -> None:
+    """Whatever agents put into their questions, and however many there are; what was cut is said to be."""
+    text = f"a{character * 20_000}"
+    approvals = [
+        approval(n, name=text, reason=text, tool=text, input={"x": text}, error=text) for n in range(1, count + 1)
+    ]
+    refused = [decision(response=[text], refused=text, by=text)] * 100
+    decided = [decision(response=text, approval=3, name=text, by=text, comment=text)] * 100
+    run = status(*approvals, agent=text, problem=text, refused=refused, decisions=decided)
+    for state in ("waiting", "parked", "running", "failed"):
+        details = current_details(replace(run, state=state), "r" * 900)
+        assert encoded_size(details) <= MOST_DETAILS
+        assert len(details.encode()) < 20_000
+        assert "**Refused: 100**\n\n- `" in details
+        assert "**Decided: 100**\n\n- 3 `" in details
+        assert re.search(r"\*\*1\.\*\* `+ ?a", details)
+        if character.isprintable():
+            assert "characters, see the query `status`" in details
+
+
+def test_many_questions_are_counted() -> None:
+    details = current_details(status(*(approval(n) for n in range(1, 201))), "r")
+    shown = {number for number, _, _ in answers(details)}
+    assert shown == set(range(1, len(shown) + 1))
+    assert len(shown) >= 10
+    assert f"**And {200 - len(shown)} more.**" in details
+
+
+@pytest.mark.parametrize(
+    ("turn", "summary"),
+    [
+        ({"prompt": "Delete\n a.txt"}, "turn 2 of a: Delete a.txt"),
+        ({"responses": [Response("id-1", "y"), Response("id-2", {"result": 3})]},
+         'turn 2 of a: 1 approve-delete: "y", 2 approve-delete: {"result": 3}'),
+        ({}, "turn 2 of a: goes on"),
+    ],
+)  # fmt: skip
+def test_a_turn_says_what_it_is_about(turn: dict[str, Any], summary: str) -> None:
+    assert turn_summary(TurnInput("r", "a", 2, **turn), [approval(1), approval(2)]) == summary
+
+
+@pytest.mark.parametrize("character", ["x", "\U0001f600", "\ud800"])
+def test_a_long_summary_is_cut(character: str) -> None:
+    """The server refuses summaries of more than 400 bytes, and a refused one would hold the run up for ever."""
+    summary = turn_summary(TurnInput("r", "a", 1, prompt=character * 5_000), [])
+    assert len(summary.encode()) <= MOST_SUMMARY
+    assert summary.endswith("…")
+
+
+async def test_the_server_serves_it_all(world: World) -> None:
+    """Details and descriptions of signals, and the summaries of a run and its turns, as the UI asks for them."""
+    prompt = "Delete a.txt, *not* b.txt <b>"
+    run = await Runs(world.client, world.settings.task_queue).start(RunRequest("file-manager", prompt))
+    started = StartedRun(world.client.get_workflow_handle(run, result_type=RunResult))
+    status = await started.reaches("waiting", approvals=1)
+    metadata: WorkflowMetadata = await started.handle.query(
+        "__temporal_workflow_metadata", result_type=WorkflowMetadata
+    )
+    assert metadata.current_details == current_details(status, run)
+    described = {signal.name: signal.description for signal in metadata.definition.signal_definitions}
+    assert set(described) == {"approve", "deny", "respond", "retry", "abort"}
+    assert all(described.values())
+    assert await (await started.handle.describe()).static_summary() == f"`file-manager: {prompt}`"
+    await started.handle.signal("deny")
+    await started.result()
+    summaries = [
+        json.loads(event.user_metadata.summary.data)
+        async for event in started.handle.fetch_history_events()
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
+    ]
+    assert summaries == [
+        f"turn 1 of file-manager: {prompt}",
+        'turn 2 of file-manager: 1 approve-delete: "n"',
+    ]
