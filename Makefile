@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test test-long chaos bench check lock clean
+.PHONY: demo up test test-long test-ui chaos bench check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -12,11 +12,17 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_bench.py $(ARGS)
+	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_bench.py \
+		--ignore tests/ui $(ARGS)
 
 # What wants the machine to itself: workers killed at every point and under 200 runs, and the benchmark's smoke run.
 test-long: .venv/installed
 	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_bench.py
+
+# Drives the Temporal UI in a headless Chromium, which has to be there: apt-get install chromium.
+# SCREENSHOTS=<directory> keeps what it saw.
+test-ui: .venv/installed-ui
+	$(BIN)/python -m pytest -q tests/ui $(ARGS)
 
 # Kills workers at every point of the journal, then at random under RUNS runs.
 chaos: .venv/installed
@@ -37,12 +43,18 @@ check: .venv/installed
 	$(BIN)/python -m pip install -q --require-hashes -r requirements.lock
 	@touch $@
 
+.venv/installed-ui: requirements-ui.lock .venv/installed
+	$(BIN)/python -m pip install -q --require-hashes -r requirements-ui.lock
+	@touch $@
+
 # Needs uv. `make lock UPGRADE=--upgrade` takes newer versions.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --extra dev --generate-hashes --no-annotate $(UPGRADE) \
 		--custom-compile-command "make lock" pyproject.toml -o requirements.lock
 	uv pip compile -q --universal --python-version 3.11 -c requirements.lock --generate-hashes --no-annotate \
 		--custom-compile-command "make lock" pyproject.toml -o requirements-runtime.lock
+	uv pip compile -q --universal --python-version 3.11 --group ui -c requirements.lock --generate-hashes --no-annotate \
+		$(UPGRADE) --custom-compile-command "make lock" -o requirements-ui.lock
 
 clean:
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

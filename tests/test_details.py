@@ -86,7 +86,7 @@ def test_a_question_is_read_at_once() -> None:
         "- **No:** signal `deny`, input left empty\n"
         "- **Anything else:** signal `respond`, input "
         '`{"approval": 1, "response": "n", "by": "your name", "comment": "why"}`\n\n'
-        "Signals are sent under _More Actions_, _Send a Signal_. "
+        "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh. "
         "From a terminal: `temporal workflow signal -w clean-up --name approve`"
     )
 
@@ -115,6 +115,7 @@ def test_a_parked_run_says_how_to_go_on() -> None:
     assert "Parked" in details
     assert "`Access denied.`" in details
     assert re.findall(r"signal `(\w+)`", details) == ["retry", "abort"]
+    assert "`temporal workflow signal -w r --name retry`" in details
 
 
 def test_a_failed_answer_is_told_beside_its_question() -> None:

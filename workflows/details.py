@@ -33,11 +33,13 @@ def current_details(status: RunStatus, run: str) -> str:
         At most `MOST_DETAILS` characters when percent-encoded. What does not fit is left out, and the text says so.
     """
     head = _head(status)
-    refused = _history("Refused", status.refused, status.refused_count, _refusal)
-    decided = _history("Decided", status.decisions, len(status.decisions), _decision)
-    room = MOST_DETAILS - sum(encoded_size(part) + 6 for part in (head, refused, decided))
-    questions = _questions(status.approvals, run, room)
-    return "\n\n".join(filter(None, (head, questions, refused, decided)))
+    around = (
+        _history("Refused", status.refused, status.refused_count, _refusal),
+        _history("Decided", status.decisions, len(status.decisions), _decision),
+        _how_to_send(status, run),
+    )
+    room = MOST_DETAILS - sum(encoded_size(part) + 6 for part in (head, *around))
+    return "\n\n".join(filter(None, (head, _questions(status.approvals, room), *around)))
 
 
 def memo_of(status: RunStatus) -> dict[str, Any]:
@@ -77,12 +79,11 @@ def _head(status: RunStatus) -> str:
     return f"## {status.state.capitalize()}\n\n{agent}{problem}"
 
 
-def _questions(approvals: Sequence[Approval], run: str, room: int) -> str:
+def _questions(approvals: Sequence[Approval], room: int) -> str:
     if not approvals:
         return ""
-    last = f"Signals are sent under _More Actions_, _Send a Signal_.{_command(approvals, run)}"
     more = "**And {} more.** What is open is in the query `status`, and is shown here as others are answered."
-    room -= encoded_size(last) + encoded_size(more) + 12
+    room -= encoded_size(more) + 6
     each, parts = room // len(approvals), list[str]()
     for approval in approvals:
         part = _question(approval, each, alone=len(approvals) == 1)
@@ -91,7 +92,7 @@ def _questions(approvals: Sequence[Approval], run: str, room: int) -> str:
             parts.append(more.format(len(approvals) - len(parts)))
             break
         parts.append(part)
-    return "\n\n".join([*parts, last])
+    return "\n\n".join(parts)
 
 
 def _question(approval: Approval, room: int, *, alone: bool) -> str:
@@ -124,13 +125,18 @@ def _answers(approval: Approval, *, alone: bool) -> list[tuple[str, str, str | N
     return [("Yes", "approve", which), ("No", "deny", which), ("Anything else", "respond", other)]
 
 
-def _command(approvals: Sequence[Approval], run: str) -> str:
-    _, signal, given = _answers(approvals[0], alone=len(approvals) == 1)[0]
+def _how_to_send(status: RunStatus, run: str) -> str:
+    if not status.approvals and status.state != "parked":
+        return ""
+    how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."
+    signal, given = "retry", None
+    if status.approvals:
+        _, signal, given = _answers(status.approvals[0], alone=len(status.approvals) == 1)[0]
     command = f"temporal workflow signal -w {shlex.quote(run)} --name {signal}"
     command += f" --input {shlex.quote(given)}" if given else ""
     # A workflow id may have a thousand characters of any kind, and a command that is cut is of no use.
     whole = encoded_size(command) <= 800 and command == printable(one_line(command))
-    return f" From a terminal: {code(command, 800)}" if whole else ""
+    return f"{how} From a terminal: {code(command, 800)}" if whole else how
 
 
 def _call(approval: Approval) -> str:
