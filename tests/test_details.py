@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import example, given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
 from temporalio.api.enums.v1 import EventType
@@ -166,6 +166,7 @@ def structure(markdown: str) -> list[str]:
     return [f"{t.type} {t.tag} {'' if t.type == 'code_inline' else t.content}" for t in flat]
 
 
+@settings(deadline=None)
 @given(st.text(max_size=60).filter(lambda text: bool(one_line(text))))
 @example("`")
 @example("a`")
@@ -180,6 +181,7 @@ def test_foreign_text_makes_no_markdown(text: str) -> None:
     assert structure(current_details(everywhere(text), "r")) == structure(current_details(everywhere("word"), "r"))
 
 
+@settings(deadline=None)
 @given(st.text(min_size=1))
 def test_a_code_span_shows_its_text(text: str) -> None:
     """Printable text on one line is shown as it is, backticks included."""
@@ -188,6 +190,11 @@ def test_a_code_span_shows_its_text(text: str) -> None:
     if shown:
         [block] = [token for token in MarkdownIt().parse(f"a {code(shown, 10_000)} b") if token.children]
         assert [child.content for child in block.children or []] == ["a ", shown, " b"]
+
+
+def test_a_code_span_is_one_line() -> None:
+    assert code("a\n\n  b\r\n\u2028c", 100) == "`a b c`"
+    assert code(" \n", 100) == code(None, 100) == "(nothing)"
 
 
 def test_characters_that_turn_a_text_round_are_not_shown() -> None:
