@@ -17,13 +17,13 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import Worker
-from temporalio.worker.workflow_sandbox import SandboxedWorkflowRunner, SandboxRestrictions
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
 from abeyance import tuning
 from abeyance.connection import connect
 from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
+from abeyance.payloads import reading_anything
 from abeyance.registry import Registration, load_agents
 from abeyance.settings import Settings
 from activities.faults import Faults
@@ -32,6 +32,13 @@ from activities.turn import MAX_TURNS, Turns
 from workflows.agent_run import AgentRun
 
 log = logging.getLogger("abeyance.worker")
+
+TASK_SECONDS = 8
+"""How long a workflow task may compute before it counts as deadlocked: less than the 10 s that the server waits.
+
+By then all the signals that a run can have (10,000, or 50 MB) must have been looked at, since those that came while no
+worker was up come in one task. Temporal's own 2 s are too few for that, and it has no public setting for them.
+"""
 
 
 def build_worker(client: Client, settings: Settings, registrations: Mapping[str, Registration], **more: Any) -> Worker:
@@ -53,11 +60,14 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         "activities": [turns.run_turn],
         "max_concurrent_activities": MAX_TURNS,
         "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
-        "workflow_runner": SandboxedWorkflowRunner(
-            restrictions=SandboxRestrictions.default.with_passthrough_modules("abeyance", "workflows.details")
-        ),
+        # There is no external storage; at 1, looking for it takes no asyncio task per signal.
+        "max_workflow_task_external_storage_concurrency": 1,
+        "workflow_runner": UnsandboxedWorkflowRunner(),
     }
-    return Worker(client, **(arguments | more))
+    worker = Worker(reading_anything(client), **(arguments | more))
+    assert worker._workflow_worker
+    worker._workflow_worker._deadlock_timeout_seconds = TASK_SECONDS
+    return worker
 
 
 async def serve(settings: Settings) -> None:

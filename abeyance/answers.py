@@ -15,6 +15,11 @@ Target = int | str | None
 """An approval as a person names it: its number, its id or name, or `None` for the only open one."""
 
 MAX_BYTES = 100_000
+MOST_ANSWERS = 100
+"""How many answers a list may hold. Each is judged by itself, in the time that a workflow task has."""
+MAX_KEY = MAX_BY = 500
+MAX_COMMENT = 4_000
+"""In characters of JSON, since all decisions of a run must fit into its result."""
 MAX_DEPTH = 50
 """How deep an answer may nest. What nests deeper than Python recurses could be stored and never be read again."""
 
@@ -23,6 +28,13 @@ _ADDRESS_KEYS = {"approval", "by", "comment", "key"}
 
 class UnreadableError(ValueError):
     """A payload of a shape that nobody knows. The message says what would be understood."""
+
+
+@dataclass(frozen=True)
+class Undecodable:
+    """What stands in the place of a payload that holds no value at all. `reason` says why, in words."""
+
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -51,7 +63,7 @@ def read_verdict(verb: str, response: str, args: Sequence[Any]) -> list[Answer]:
         UnreadableError: if it is anything else.
     """
     value = _only(verb, args)
-    items = value if isinstance(value, list) else [value]
+    items = _few(value) if isinstance(value, list) else [value]
     if not items:
         raise UnreadableError(f"An empty list names no approval. Send {verb} with no input, or with a number.")
     answers = []
@@ -80,7 +92,7 @@ def read_response(args: Sequence[Any]) -> list[Answer]:
         raise UnreadableError('There is no response. Send e.g. {"approval": 1, "response": "y"}; null is no answer.')
     if isinstance(value, list):
         if value and all(_is_addressed(item) for item in value):
-            return [_read_addressed(item) for item in value]
+            return [_read_addressed(item) for item in _few(value)]
         if not value or any(_is_addressed(item) for item in value):
             raise UnreadableError(
                 'A list must hold answers only, each like {"approval": 1, "response": "y"}. '
@@ -91,25 +103,44 @@ def read_response(args: Sequence[Any]) -> list[Answer]:
     return [Answer(None, value)]
 
 
-def read_note(args: Sequence[Any]) -> tuple[str | None, str | None]:
-    """Read who sent `retry` or `abort`, and with what comment, from a payload that may hold anything.
+def read_note(verb: str, args: Sequence[Any]) -> tuple[str | None, str | None]:
+    """Read who sent `retry` or `abort`, and with what comment: no input, or an object with "by" and "comment".
 
     Returns:
         The values of "by" and "comment", each `None` where the payload does not tell.
+
+    Raises:
+        UnreadableError: if it is anything else: what was meant for an approval must not rule the whole run.
     """
+    value = _only(verb, args)
+    if value is None:
+        return None, None
+    if not isinstance(value, dict):
+        raise UnreadableError(f'{verb} takes no input, or who sends it and why: {{"by": "...", "comment": "..."}}.')
+    _refuse_unknown_keys(verb, value, {"by", "comment"})
+    return _text(value, "by", MAX_BY), _text(value, "comment", MAX_COMMENT)
+
+
+def who_and_why(args: Sequence[Any]) -> tuple[str | None, str | None]:
+    """The texts "by" and "comment" of a payload that is to be refused, each `None` where it does not tell."""
     value = args[0] if len(args) == 1 and isinstance(args[0], dict) else {}
-    return _text(value, "by", strict=False), _text(value, "comment", strict=False)
+    return _text(value, "by", MAX_BY, strict=False), _text(value, "comment", MAX_COMMENT, strict=False)
 
 
 def flaw(value: Any) -> str | None:
     """Why `value` cannot be kept and handed on as JSON, or `None` if it can."""
+    # `isinstance` is slow inside Temporal's sandbox, where ten thousand answers or a list of a million items may wait.
+    if type(value) is Undecodable:
+        return value.reason
+    if value is None or type(value) in (bool, int):
+        return None
     level = [value]
     for _ in range(MAX_DEPTH):
         level = [
             inner
             for item in level
-            if isinstance(item, (dict, list))
-            for inner in (item.values() if isinstance(item, dict) else item)
+            if type(item) in (dict, list)
+            for inner in (item.values() if type(item) is dict else item)
         ]
         if not level:
             break
@@ -124,6 +155,16 @@ def flaw(value: Any) -> str | None:
     except ValueError:
         return "It holds a number that JSON does not know (NaN or Infinity)."
     return None
+
+
+def cut(text: str, most: int) -> str:
+    """As much of `text` as takes `most` characters of JSON, with an ellipsis for the rest."""
+    if len(text) * len(r"\ud83d\ude00") <= most:
+        return text
+    kept = text[:most]
+    while (size := len(json.dumps(kept)) - 2) > most:
+        kept = kept[: len(kept) * most // size]
+    return kept if kept == text else f"{kept}…"
 
 
 def _is_addressed(value: Any) -> bool:
@@ -149,20 +190,34 @@ def _addressed(value: dict[str, Any], response: Any) -> Answer:
     return Answer(
         _target(value.get("approval")),
         response,
-        _text(value, "by"),
-        _text(value, "comment"),
-        _text(value, "key"),
+        _text(value, "by", MAX_BY),
+        _text(value, "comment", MAX_COMMENT),
+        _key(value),
     )
 
 
 def _only(verb: str, args: Sequence[Any]) -> Any:
     if len(args) > 1:
         raise UnreadableError(f"{verb} takes one JSON value or none, and {len(args)} arrived.")
+    if args and (size := _size(args[0])) > MAX_BYTES:
+        raise UnreadableError(f"It has {size} characters as JSON, and an answer may have {MAX_BYTES}.")
     if args and (problem := flaw(args[0])):
         raise UnreadableError(problem)
-    if args and (size := len(json.dumps(args[0]))) > MAX_BYTES:
-        raise UnreadableError(f"It has {size} characters as JSON, and an answer may have {MAX_BYTES}.")
     return args[0] if args else None
+
+
+def _size(value: Any) -> int:
+    """The characters of `value` as JSON; 0 if it is none, which `flaw` puts into words."""
+    try:
+        return len(json.dumps(value))
+    except (TypeError, ValueError, RecursionError):
+        return 0
+
+
+def _few(items: list[Any]) -> list[Any]:
+    if len(items) > MOST_ANSWERS:
+        raise UnreadableError(f"A list may hold {MOST_ANSWERS} answers, and this one holds {len(items)}.")
+    return items
 
 
 def _target(value: Any) -> Target:
@@ -176,7 +231,14 @@ def _target(value: Any) -> Target:
     raise UnreadableError("An approval is named by its number, its id or its name.")
 
 
-def _text(value: dict[str, Any], name: str, *, strict: bool = True) -> str | None:
+def _key(value: dict[str, Any]) -> str | None:
+    key = _text(value, "key", MAX_BYTES)
+    if key and len(json.dumps(key)) > MAX_KEY:
+        raise UnreadableError(f'"key" may have {MAX_KEY} characters.')
+    return key
+
+
+def _text(value: dict[str, Any], name: str, most: int, *, strict: bool = True) -> str | None:
     text = value.get(name)
     if text is None or (isinstance(text, str) and not text.strip()):
         return None
@@ -184,8 +246,7 @@ def _text(value: dict[str, Any], name: str, *, strict: bool = True) -> str | Non
         if strict:
             raise UnreadableError(f'"{name}" must be a text.')
         return None
-    text = text.encode(errors="replace").decode()
-    return text if len(text) <= 2_000 else f"{text[:2_000]}…"
+    return cut(text.encode(errors="replace").decode(), most)
 
 
 def _refuse_unknown_keys(verb: str, value: dict[str, Any], known: set[str]) -> None:

@@ -365,7 +365,7 @@ def _parse_limits(value: Any) -> Limits:
 def _refuse_unknown(what: str, value: JsonObject, shape: type[RunRequest] | type[Limits]) -> None:
     known = [f.name for f in fields(shape)]
     if unknown := sorted(set(value) - set(known)):
-        raise RequestError(f"{what} has no field {unknown[0]!r}. Known: {', '.join(known)}.")
+        raise RequestError(f"{what} has no field {unknown[0][:40]!r}. Known: {', '.join(known)}.")
 
 
 def _describe(value: Any) -> str:

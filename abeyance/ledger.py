@@ -7,17 +7,19 @@ people see it. The ledger is part of the workflow's state, so it is deterministi
 from __future__ import annotations
 
 import copy
+import hashlib
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from abeyance.answers import Answer, flaw
+from abeyance.answers import Answer, cut, flaw
 from abeyance.contracts import Approval, Decision, Question, Response
 from abeyance.shortened import shortened
 
 KEPT_REFUSALS = 100
 SHOWN_CHARACTERS = 500
+LONGEST_REASON = 2_000
 MOST_WAITING = 500_000
 """The answers to one turn, as JSON, must fit into its input beside the conversation."""
 
@@ -33,6 +35,7 @@ class Ledger:
         decisions: everything that was decided, and the latest refusals, in order.
         refused_count: how many answers were refused in all.
         last_order: the place, among all that happened in the run, of what happened last.
+        keyed: which answer each key came with first, as its SHA-256.
     """
 
     asked: dict[int, Approval] = field(default_factory=dict)
@@ -42,6 +45,7 @@ class Ledger:
     last_order: int = 0
     waiting: dict[int, Response] = field(default_factory=dict)
     delivered: list[Approval] = field(default_factory=list)
+    keyed: dict[str, str] = field(default_factory=dict)
 
     @property
     def open(self) -> list[Approval]:
@@ -102,12 +106,16 @@ class Ledger:
             via: the door it came through.
 
         Returns:
-            The decision as it was recorded; `refused` says why it was not applied. An answer whose key was seen
-            before gives back what was recorded then.
+            The decision as it was recorded; `refused` says why it was not applied. The same answer under the same
+            key gives back what was recorded then; another answer under that key is refused.
         """
-        if answer.key and (before := self._by_key(answer.key)):
-            return before
         approval, problem = self._find(answer)
+        if answer.key and (before := self._by_key(answer.key)):
+            if self.keyed[answer.key] == _fingerprint(answer):
+                return before
+            approval, problem = None, f"Its key came with another answer before, {_fate(before)} Take a new key for it."
+        elif answer.key:
+            self.keyed[answer.key] = _fingerprint(answer)
         if approval is None:
             return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
         waiting = sum(len(json.dumps(response.response)) for response in self.waiting.values())
@@ -154,6 +162,7 @@ class Ledger:
     ) -> Decision:
         """Record an answer that was not applied, with a response cut to what a person can read."""
         self.refused_count += 1
+        reason = cut(reason, LONGEST_REASON)
         refusal = Decision(
             _shown(response), at, via, by=by, comment=comment, key=key, refused=reason, order=self.next_order()
         )
@@ -254,14 +263,27 @@ def _told(decision: Decision) -> str:
     return f"{_shown(decision.response)!r}{who}, {decision.at}"
 
 
+def _fingerprint(answer: Answer) -> str:
+    return hashlib.sha256(json.dumps([answer.target, answer.response], sort_keys=True).encode()).hexdigest()
+
+
+def _fate(before: Decision) -> str:
+    if before.refused:
+        return f"which was refused: {before.refused}"
+    return f"which answered approval {before.approval}: {_told(before)}."
+
+
 def _listed(approvals: Iterable[Approval]) -> str:
     return ", ".join(f"{approval.number} ({_shown(approval.name)})" for approval in approvals)
 
 
 def _shown(value: Any) -> Any:
+    try:
+        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    except (TypeError, ValueError, RecursionError):
+        text = ""
+    if len(text) > SHOWN_CHARACTERS:
+        return f"{text[:SHOWN_CHARACTERS].encode(errors='replace').decode()}… ({len(text)} characters)"
     if problem := flaw(value):
         return f"(not shown: {problem})"
-    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=repr)
-    if len(text) <= SHOWN_CHARACTERS:
-        return value
-    return f"{text[:SHOWN_CHARACTERS]}… ({len(text)} characters)"
+    return value

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
 from temporalio import workflow
-from temporalio.common import RetryPolicy
+from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
     from abeyance import tuning
-    from abeyance.answers import Answer, UnreadableError, flaw, read_note, read_response, read_verdict
+    from abeyance.answers import Answer, UnreadableError, flaw, read_note, read_response, read_verdict, who_and_why
     from abeyance.contracts import (
         CHECKPOINT,
         ENDED,
@@ -36,6 +36,8 @@ with workflow.unsafe.imports_passed_through():
 
 AGENT_ERROR = "AgentError"
 TURN_TIMEOUT = timedelta(days=7)
+TOLD = 5
+"""How many refusals of one list are told in words."""
 RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1))
 
 
@@ -55,6 +57,7 @@ class AgentRun:
         self._verdict: str | None = None
         self._carried = True
         self._last: TurnResult | None = None
+        self._stale = True
         self._agent = _text(request.get("agent")) or ""
         self._session = _text(request.get("session"))
         self._memo: dict[str, Any] = memo_of(self.status())
@@ -67,6 +70,7 @@ class AgentRun:
         except RequestError as error:
             self._state = "failed"
             raise ApplicationError(str(error), type="BadRequest", non_retryable=True) from error
+        self._details = asyncio.create_task(self._keep_details())
         try:
             result = await self._converse(wanted)
         except (asyncio.CancelledError, FailureError) as error:
@@ -212,6 +216,12 @@ class AgentRun:
         """Give a parked run up."""
         self._rule("abort", args)
 
+    @workflow.signal(dynamic=True, description="Any other name is refused")
+    def unknown(self, name: str, args: Sequence[RawValue]) -> None:
+        """Refuse a signal that does not exist, and say which do."""
+        known = "approve, deny, respond, and for a parked run retry and abort"
+        self._refuse(f"signal {name[:40]}", args, f"There is no signal {name[:40]!r}. Known: {known}.")
+
     @workflow.update(description='Answer and hear what became of it: {"approval": 1, "response": "y"}')
     def decide(self, *args: Any) -> list[Decision]:
         """Answer as `respond` does; returns one decision per answer."""
@@ -224,7 +234,8 @@ class AgentRun:
         except UnreadableError as error:
             objections = [str(error)]
         if objections:
-            raise ApplicationError(" ".join(objections), type="Refused", non_retryable=True)
+            more = [f"(And {len(objections) - TOLD} more are refused.)"] if len(objections) > TOLD else []
+            raise ApplicationError(" ".join(objections[:TOLD] + more), type="Refused", non_retryable=True)
 
     @workflow.query(description="State, open approvals, decisions and refused answers")
     def status(self, *args: Any) -> RunStatus:
@@ -254,38 +265,52 @@ class AgentRun:
         try:
             answers = read()
         except UnreadableError as error:
-            by, comment = read_note(args)
-            decided = [self._ledger.refuse(list(args), str(error), _now(), via, by=by, comment=comment)]
-        else:
-            decided = [self._ledger.decide(answer, _now(), via) for answer in answers]
-        self._show(self._state)
+            return [self._refuse(via, args, str(error))]
+        decided = [self._ledger.decide(answer, _now(), via) for answer in answers]
+        self._stale = True
+        if any(decision.refused is None for decision in decided):
+            self._show(self._state)
         return decided
 
     def _rule(self, verdict: str, args: tuple[Any, ...]) -> None:
-        by, comment = read_note(args)
-        reason = None
+        via = f"signal {verdict}"
+        try:
+            by, comment = read_note(verdict, args)
+        except UnreadableError as error:
+            self._refuse(via, args, str(error))
+            return
         if self._state != "parked":
-            reason = f"The run is {self._state}, not parked: there is nothing to {verdict}."
+            self._refuse(via, args, f"The run is {self._state}, not parked: there is nothing to {verdict}.")
         elif verdict == "retry" and not self._carried:
             reason = "What the turn had done is lost with it, and doing it again could double it: abort the run."
-        if reason:
-            self._ledger.refuse(verdict, reason, _now(), f"signal {verdict}", by=by, comment=comment)
+            self._refuse(via, args, reason)
         else:
             self._verdict = verdict
-            self._ledger.record(verdict, _now(), f"signal {verdict}", by=by, comment=comment)
-        self._show(self._state)
+            self._ledger.record(verdict, _now(), via, by=by, comment=comment)
+            self._stale = True
+
+    def _refuse(self, via: str, args: Sequence[Any], reason: str) -> Decision:
+        by, comment = who_and_why(args)
+        self._stale = True
+        return self._ledger.refuse(list(args), reason, _now(), via, by=by, comment=comment)
 
     def _show(self, state: str) -> None:
         """Tell the Temporal UI and the visibility store where the run stands."""
         self._state = state
         if state in ENDED:
             self._story.ended_at = _now()
-        status = self.status()
-        workflow.set_current_details(current_details(status, workflow.info().workflow_id))
-        memo = memo_of(status)
+        self._stale = True
+        memo = memo_of(self.status())
         if memo != self._memo:
             self._memo = memo
             workflow.upsert_memo(memo)
+
+    async def _keep_details(self) -> None:
+        """Write what the Temporal UI shows once for all the signals of a workflow task, which may be thousands."""
+        while True:
+            await workflow.wait_condition(lambda: self._stale)
+            self._stale = False
+            workflow.set_current_details(current_details(self.status(), workflow.info().workflow_id))
 
 
 def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool, list[str]]:

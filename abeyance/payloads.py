@@ -1,0 +1,106 @@
+"""How a worker reads payloads, so that one that nobody can read is refused with words, as any other junk is.
+
+Temporal's own converter drops a signal that it cannot decode without a word to anybody, tries the first task of a
+run for ever if it cannot decode the run's input, and fails every task of a run that was sent a payload which claims
+to be stored elsewhere. Here each of these arrives in the workflow as an `Undecodable`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from temporalio.api.common.v1 import Payload
+from temporalio.client import Client
+from temporalio.converter import (
+    BinaryNullPayloadConverter,
+    BinaryPlainPayloadConverter,
+    CompositePayloadConverter,
+    DataConverter,
+    JSONPlainPayloadConverter,
+    PayloadConverter,
+)
+
+from abeyance.answers import Undecodable, cut
+
+STORED_ELSEWHERE = "__temporal_external_storage_reference"
+SHOWN_ENCODING = 60
+SHOWN_ERROR = 300
+BYTE_ORDER_MARK = "\ufeff"
+MOST_CHECKED = 500_000
+"""Characters of JSON up to which a name that is given twice is noticed. No answer may have more than a fifth of it."""
+
+
+def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    value: dict[str, Any] = {}
+    for name, item in pairs:
+        if name in value:
+            raise ValueError(f"an object holds {cut(name, SHOWN_ENCODING)!r} twice")
+        value[name] = item
+    return value
+
+
+STRICT = json.JSONDecoder(object_pairs_hook=_each_name_once)
+
+
+def reading_anything(client: Client) -> Client:
+    """The same client, for a worker that is to read whatever is sent to its runs."""
+    return Client(**client.config() | {"data_converter": WorkerDataConverter()})
+
+
+class StrictJSONPayloadConverter(JSONPlainPayloadConverter):
+    """JSON as its standard has it: UTF-8, and no name twice in an object, of which each reader picks another."""
+
+    def from_payload(self, payload: Payload, type_hint: type | None = None) -> Any:
+        """Decode what is untyped strictly, and our own dataclasses as Temporal does."""
+        if type_hint is not None:
+            return super().from_payload(payload, type_hint)
+        text = payload.data.decode().removeprefix(BYTE_ORDER_MARK)
+        return STRICT.decode(text) if len(text) <= MOST_CHECKED else json.loads(text)
+
+
+class WorkerPayloadConverter(CompositePayloadConverter):
+    """Decodes untyped payloads without ever raising. Protobuf is left out: nobody sends it, and it is slow to read."""
+
+    def __init__(self) -> None:
+        super().__init__(BinaryNullPayloadConverter(), BinaryPlainPayloadConverter(), StrictJSONPayloadConverter())
+
+    def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
+        """Decode payloads; one without a type hint that cannot be decoded becomes an `Undecodable`."""
+        if type_hints is not None:
+            return super().from_payloads(payloads, type_hints)
+        return [self._read(payload) for payload in payloads]
+
+    def _read(self, payload: Payload) -> Any:
+        encoding = payload.metadata.get("encoding", b"")
+        name = repr(cut(encoding.decode(errors="replace"), SHOWN_ENCODING))
+        if STORED_ELSEWHERE in payload.metadata:
+            return Undecodable("It says that it is stored elsewhere, and no other storage is known here.")
+        if encoding not in self.converters:
+            return Undecodable(f"Its encoding is {name}, and what is read here is 'json/plain'.")
+        try:
+            return self.converters[encoding].from_payload(payload)
+        except Exception as error:  # noqa: BLE001 - whatever a decoder raises about junk, it must not stop the run
+            return Undecodable(f"Its encoding is {name}, and it cannot be read as that: {cut(str(error), SHOWN_ERROR)}")
+
+
+@dataclass(frozen=True)
+class WorkerDataConverter(DataConverter):
+    """Temporal's data converter without codec and external storage, and without failing at what claims to be stored.
+
+    The methods are not public in `temporalio`; `tests/test_payloads.py` goes red when they are no longer called. They
+    are called for each of the thousands of signals that a task may bring, and giving back the very same list is quick.
+    """
+
+    payload_converter_class: type[PayloadConverter] = WorkerPayloadConverter
+
+    async def _decode_reference_payload_sequence(self, payloads: Any) -> Any:
+        return payloads
+
+    async def _external_retrieve_payload_sequence(self, payloads: Any) -> Any:
+        return payloads
+
+    async def _decode_payload_sequence(self, payloads: Any) -> Any:
+        return payloads
