@@ -17,6 +17,7 @@ TURN_ACTIVITY = "run_turn"
 CHECKPOINT = "checkpoint"
 APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
+SINCE_MEMO = "since"
 AGENT_MEMO = "agent"
 
 OPEN = ("running", "waiting", "parked")
@@ -161,7 +162,8 @@ class TurnResult:
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
     "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished,
     `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON, and
-    `shown_state` what the next turn takes under this name.
+    `shown_state` what the next turn takes under this name. `attributes` says whether the search attributes are
+    registered; `None`, that the worker could not find out.
     """
 
     stop_reason: str
@@ -173,6 +175,7 @@ class TurnResult:
     used_ids: list[str] = field(default_factory=list)
     structured_output: Any = None
     shown_state: JsonObject | None = None
+    attributes: bool | None = None
 
 
 @dataclass
@@ -219,8 +222,8 @@ class Decision:
 class RunStatus:
     """The answer of the query `status`.
 
-    `state` is "running", "waiting", "parked", "completed", "failed" or "cancelled"; `problem` says why a run is
-    parked; `refused` are the latest refused decisions, `refused_count` how many there were in all.
+    `state` is "running", "waiting", "parked", "completed", "failed" or "cancelled", `since` when; `problem` says why
+    a run is parked; `refused` are the latest refused decisions, `refused_count` how many there were in all.
     """
 
     state: str
@@ -235,6 +238,7 @@ class RunStatus:
     problem: str | None = None
     message: str | None = None
     stop_reason: str | None = None
+    since: str | None = None
 
 
 @dataclass

@@ -13,7 +13,7 @@ from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from abeyance import tuning
+    from abeyance import attributes, tuning
     from abeyance.answers import Answer, UnreadableError, flaw, read_note, read_response, read_verdict
     from abeyance.contracts import (
         CHECKPOINT,
@@ -52,9 +52,12 @@ class AgentRun:
         self._verdict: str | None = None
         self._carried = True
         self._last: TurnResult | None = None
+        self._since = _now()
         self._agent = _text(request.get("agent")) or ""
         self._session = _text(request.get("session"))
         self._memo: dict[str, Any] = memo_of(self.status())
+        self._attributes = attributes.given(workflow.info().typed_search_attributes)
+        self._attributes_registered = bool(self._attributes)
 
     @workflow.run
     async def run(self, *args: Any) -> RunResult:
@@ -85,6 +88,8 @@ class AgentRun:
         while True:
             result = await self._run_turn(turn)
             self._last = result
+            if result.attributes is not None:
+                self._attributes_registered = result.attributes
             self._usage += result.usage
             if result.stop_reason == CHECKPOINT:
                 turn = self._next_turn(wanted, after=result)
@@ -231,6 +236,7 @@ class AgentRun:
             problem=self._problem,
             message=self._last.message if self._last else None,
             stop_reason=self._last.stop_reason if self._last else None,
+            since=self._since,
         )
 
     def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
@@ -261,13 +267,21 @@ class AgentRun:
 
     def _show(self, state: str) -> None:
         """Tell the Temporal UI and the visibility store where the run stands."""
-        self._state = state
+        if state != self._state:
+            self._state, self._since = state, _now()
         status = self.status()
         workflow.set_current_details(current_details(status, workflow.info().workflow_id))
         memo = memo_of(status)
         if memo != self._memo:
             self._memo = memo
             workflow.upsert_memo(memo)
+        goes_on = state == "waiting" and self._ledger.has_answers
+        if self._attributes_registered and not goes_on:
+            # An attribute that its namespace does not know would hold the run up for ever, so only history decides.
+            now = attributes.values(status.agent, state, [approval.name for approval in status.approvals])
+            if updates := attributes.updates(self._attributes, now):
+                self._attributes = now
+                workflow.upsert_search_attributes(updates)
 
 
 def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool, list[str]]:

@@ -6,7 +6,7 @@ import json
 import shlex
 from typing import Any
 
-from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, Approval, Decision, RunStatus
+from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, SINCE_MEMO, Approval, Decision, RunStatus
 
 SHOWN_REASON = 1_000
 SHOWN_DECISIONS = 20
@@ -43,6 +43,7 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
     return {
         AGENT_MEMO: status.agent,
         PROBLEM_MEMO: _line(status.problem, MEMO_TEXT) if status.problem else None,
+        SINCE_MEMO: status.since if status.problem else None,
         APPROVALS_MEMO: [
             {
                 "number": approval.number,
