@@ -24,7 +24,7 @@ from tests.processes import address_of, environment, free_port, on_terminal, sta
 from tests.support import ROOT, StartedRun, until
 
 COMMANDS = ["start", "list", "pending", "show", "approve", "deny", "respond", "watch", "result", "cancel"]
-COMMANDS += ["retry", "abort", "agents", "up", "demo"]
+COMMANDS += ["retry", "abort", "agents", "setup", "up", "demo"]
 NO_STRANDS = """
 import sys
 
