@@ -191,6 +191,7 @@ def test_a_run_that_is_not_there(command: str, cli: Cli) -> None:
         (["respond", "some-run", "1", "2", "3"], "quote one with spaces"),
         (["approve", "some-run", ""], "named by its number"),
         (["demo", "--answer", "maybe"], "--answer"),
+        (["pending", "--older-than", "soon"], "--older-than: an age is"),
         (["no-such-command"], "No such command"),
     ],
 )

@@ -38,7 +38,7 @@ def pending(
         fail(f"--older-than: {error}", 2)
 
     async def work(runs: Runs) -> None:
-        items = _items(await runs.waiting(agent=agent, name=name))
+        items = items_of(await runs.waiting(agent=agent, name=name))
         if least is not None:
             items = [item for item in items if datetime.now(UTC) - datetime.fromisoformat(item["since"]) > least]
         if not await runs.attributes.registered():
@@ -78,8 +78,8 @@ def list_(
     with_runs(work)
 
 
-def _items(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:
-    """Open approvals, and runs that are parked; each with the time since when it waits, the oldest first."""
+def items_of(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:
+    """Open approvals and parked runs, each with the time since when it waits, the oldest first."""
     items = []
     for run in runs:
         about = {"run": run.run, "agent": run.agent, "state": run.state}
