@@ -27,7 +27,8 @@ from temporalio.service import RPCError
 from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
-from abeyance.attributes import APPROVALS, LOST, MORE, TYPES, check, query, register, values, word
+from abeyance import attributes
+from abeyance.attributes import APPROVALS, LOST, MORE, TYPES, Lookup, check, query, register, values, word
 from abeyance.contracts import TURN_ACTIVITY, Question, RunRequest, TurnInput, TurnResult
 from abeyance.devserver import temporal_binary
 from abeyance.runs import Runs
@@ -233,6 +234,7 @@ async def test_a_server_that_knows_no_operators(start_world: Start) -> None:
     async with await WorkflowEnvironment.start_time_skipping(test_server_existing_path=path) as server:
         standing = await register(server.client)
         assert "does not let this client" in standing.words()
+        assert await Lookup(server.client).registered(5) is None
         assert standing.commands()[-1] == (
             "tcld namespace search-attributes add --namespace default --search-attribute AbeyanceAgent=Keyword "
             "--search-attribute AbeyanceState=Keyword --search-attribute AbeyanceOpen=Int "
@@ -256,6 +258,19 @@ async def test_the_commands_that_are_shown_do_it(namespace: Namespace) -> None:
             done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, check=False)
             assert done.returncode == 0, done.stderr
     assert (await check(client)).complete
+
+
+async def test_the_server_is_asked_once_a_minute(namespace: Namespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    client = await namespace()
+    lookup = Lookup(client)
+    assert await lookup.registered(5) is False
+    await register(client)
+    assert await lookup.registered(5) is False
+    monkeypatch.setattr(attributes, "REFRESH_SECONDS", 0.0)
+    lookup = Lookup(client)
+    assert await lookup.registered(5) is True
+    await remove(client, "AbeyanceOpen")
+    assert await lookup.registered(5) is False
 
 
 async def test_removed_after_they_were_looked_up(namespace: Namespace) -> None:
