@@ -28,9 +28,11 @@ test-ui: .venv/installed-ui
 chaos: .venv/installed
 	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1000)
 
-# Measures what the journal costs, and how long a killed worker holds a run up, into bench/results/journal.json.
+# Measures what the journal costs, how long a killed worker holds a run up, and how long the inbox takes when 2,000
+# runs wait, into bench/results/. ARGS=--quick is a smoke run.
 bench: .venv/installed
 	$(BIN)/python -m bench $(ARGS)
+	$(BIN)/python -m bench.inbox $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ from typing import Any
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from abeyance import tuning
+from abeyance import attributes, tuning
 from abeyance.connection import connect
 from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
@@ -52,7 +52,9 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
     """
     tuning.configure(settings)
     identity = more.pop("identity", None) or f"{os.getpid()}@{socket.gethostname()}"
-    turns = Turns(AgentBuilder(settings, registrations), identity, Faults(settings.test_fault))
+    turns = Turns(
+        AgentBuilder(settings, registrations), identity, attributes.Lookup(client), Faults(settings.test_fault)
+    )
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
         "identity": identity,
@@ -79,6 +81,8 @@ async def serve(settings: Settings) -> None:
     registrations = load_agents(settings.agents)
     build_model(settings.model)  # a wrong setting is said now, and not by every run
     client = await connect()
+    if lacking := (await attributes.check(client)).words():
+        log.warning("%s `python starter.py setup` registers them, or says how.", lacking)
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

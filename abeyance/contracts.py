@@ -17,6 +17,7 @@ TURN_ACTIVITY = "run_turn"
 CHECKPOINT = "checkpoint"
 APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
+SINCE_MEMO = "since"
 AGENT_MEMO = "agent"
 
 OPEN = ("running", "waiting", "parked")
@@ -204,7 +205,8 @@ class TurnResult:
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
     "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished,
     `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON, and
-    `shown_state` what the next turn takes under this name. `work` says who did it and what ran.
+    `shown_state` what the next turn takes under this name. `work` says who did it and what ran. `attributes` says
+    whether the search attributes are registered; `None`, that the worker could not find out.
     """
 
     stop_reason: str
@@ -217,6 +219,7 @@ class TurnResult:
     structured_output: Any = None
     shown_state: JsonObject | None = None
     work: Work = field(default_factory=Work)
+    attributes: bool | None = None
 
 
 @dataclass
@@ -299,6 +302,7 @@ class RunStatus:
 
     Attributes:
         state: "running", "waiting", "parked", "completed", "failed" or "cancelled".
+        since: when it came to be in that state.
         turn: the number of the latest turn.
         approvals: those that are open, complete.
         decisions: those that were applied.
@@ -329,6 +333,7 @@ class RunStatus:
     ended_at: str | None = None
     closed: list[Approval] = field(default_factory=list)
     turn_notes: list[TurnNote] = field(default_factory=list)
+    since: str | None = None
 
 
 @dataclass

@@ -25,6 +25,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest
 from temporalio.client import Client
 
+from abeyance.attributes import Standing, register
 from abeyance.connection import connect, connect_config
 from abeyance.errors import AbeyanceError, ConfigurationError
 from abeyance.settings import Settings
@@ -44,6 +45,7 @@ class Stack:
         client: connected to the server.
         address: where the server answers.
         ui: the address of its web UI, or `None` where the server is not ours.
+        attributes: how the search attributes stand there, after they were registered as far as that was possible.
         worker: the worker's process.
         server: the server's process, or `None` where the server is not ours.
     """
@@ -51,6 +53,7 @@ class Stack:
     client: Client
     address: str
     ui: str | None
+    attributes: Standing
     worker: subprocess.Popen[bytes]
     server: subprocess.Popen[bytes] | None
 
@@ -91,8 +94,10 @@ async def stack(settings: Settings, *, worker_log: Path | None = None) -> AsyncI
     """
     STATE.mkdir(exist_ok=True)
     settings.workspace.mkdir(parents=True, exist_ok=True)
-    async with _server() as (client, address, ui, server), _worker(client, settings, worker_log) as worker:
-        yield Stack(client, address, ui, worker, server)
+    async with _server() as (client, address, ui, server):
+        standing = await register(client)
+        async with _worker(client, settings, worker_log) as worker:
+            yield Stack(client, address, ui, standing, worker, server)
 
 
 @asynccontextmanager

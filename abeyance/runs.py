@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import uuid
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -12,24 +12,21 @@ from typing import Any
 
 from temporalio.client import (
     Client,
-    WorkflowExecution,
-    WorkflowExecutionStatus,
     WorkflowFailureError,
     WorkflowHandle,
     WorkflowQueryFailedError,
     WorkflowUpdateFailedError,
     WorkflowUpdateRPCTimeoutOrCancelledError,
 )
-from temporalio.common import WorkflowIDConflictPolicy
+from temporalio.common import TypedSearchAttributes, WorkflowIDConflictPolicy
 from temporalio.exceptions import ApplicationError, CancelledError, WorkflowAlreadyStartedError
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance import attributes
 from abeyance.contracts import (
     AGENT_MEMO,
-    APPROVALS_MEMO,
     ENDED,
     OPEN,
-    PROBLEM_MEMO,
     WORKFLOW_TYPE,
     Decision,
     JsonObject,
@@ -40,25 +37,12 @@ from abeyance.contracts import (
 from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
+from abeyance.summaries import RunSummary, named, summarised
 
 QUERY_TIMEOUT = timedelta(seconds=5)
 UPDATE_SECONDS = 5.0
 """How long a worker may take to answer an update before the decision is sent as a signal instead."""
-
-
-@dataclass(frozen=True)
-class RunSummary:
-    """A run as lists show it, from the visibility store: no worker is asked.
-
-    `state` is "running", "waiting", "parked", or how it ended; times are ISO 8601, in UTC.
-    """
-
-    run: str
-    agent: str
-    state: str
-    started_at: str
-    approvals: list[JsonObject] = field(default_factory=list)
-    problem: str | None = None
+LOOKUP_SECONDS = 5.0
 
 
 @dataclass(frozen=True)
@@ -74,6 +58,8 @@ class Delivered:
     decisions: list[Decision] = field(default_factory=list)
 
 
+ALL_RUNS = f"WorkflowType = '{WORKFLOW_TYPE}'"
+OPEN_RUNS = f"{ALL_RUNS} AND ExecutionStatus = 'Running'"
 NO_ANSWER = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION)
 
 
@@ -83,11 +69,15 @@ class Runs:
     Args:
         client: connected to the server.
         task_queue: where new runs are started.
+
+    Attributes:
+        attributes: whether runs are started with search attributes, and found by them.
     """
 
     def __init__(self, client: Client, task_queue: str):
         self._client = client
         self._task_queue = task_queue
+        self.attributes = attributes.Lookup(client)
 
     async def start(self, request: RunRequest, run: str | None = None) -> str:
         """Start a run.
@@ -104,15 +94,11 @@ class Runs:
         """
         run = run or f"{request.agent}-{uuid.uuid4().hex[:8]}"
         try:
-            await self._client.start_workflow(
-                WORKFLOW_TYPE,
-                request.to_json(),
-                id=run,
-                task_queue=self._task_queue,
-                id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-                memo={AGENT_MEMO: request.agent},
-                static_summary=_summary(request),
-            )
+            if await self.attributes.registered(LOOKUP_SECONDS):
+                with _unless_refused():
+                    await self._start(request, run, attributes.at_start(request.agent))
+                    return run
+            await self._start(request, run, TypedSearchAttributes.empty)
         except WorkflowAlreadyStartedError as error:
             raise RefusedError(
                 f"A run with the id {run!r} is open already. Look at it with `show {run}`, "
@@ -144,7 +130,7 @@ class Runs:
             NotFoundError: if there is no such run.
         """
         with self._errors(run):
-            return await _summarised(await self._handle(run).describe())
+            return await summarised(await self._handle(run).describe())
 
     async def progress(self, run: str) -> Progress | None:
         """What the run's turn is doing right now, or `None` if it is in none. No worker is asked.
@@ -157,9 +143,29 @@ class Runs:
 
     async def listed(self, *, open_only: bool = False) -> AsyncIterator[RunSummary]:
         """All runs the server still knows, latest first; the visibility store may lag by a second or so."""
-        query = f"WorkflowType = '{WORKFLOW_TYPE}'" + (" AND ExecutionStatus = 'Running'" if open_only else "")
-        async for execution in self._client.list_workflows(query):
-            yield await _summarised(execution)
+        async for execution in self._client.list_workflows(OPEN_RUNS if open_only else ALL_RUNS):
+            yield await summarised(execution)
+
+    async def waiting(self, *, agent: str | None = None, name: str | None = None) -> list[RunSummary]:
+        """The runs in which something waits for a person: one call to the server per thousand of them.
+
+        Without search attributes, it is one call per thousand runs that have not ended.
+
+        Args:
+            agent: only runs of this agent.
+            name: only runs with an open approval of this name, and of each only those approvals.
+        """
+        found = None
+        if await self.attributes.registered(LOOKUP_SECONDS):
+            with _unless_refused():
+                found = await self._found(f"{OPEN_RUNS} AND {attributes.query(agent, name)}")
+        if found is None:
+            found = await self._found(OPEN_RUNS)
+        if agent is not None:
+            found = [run for run in found if run.agent == agent]
+        if name is not None:
+            found = [replace(run, approvals=named(run.approvals, name), problem=None) for run in found]
+        return [run for run in found if run.approvals or run.problem]
 
     async def decide(self, run: str, answers: list[JsonObject]) -> Delivered:
         """Give answers, each `{"approval"?, "response", "by"?, "comment"?}`, and hear what became of them.
@@ -229,6 +235,21 @@ class Runs:
                 reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
                 raise RunFailedError(f"Run {run!r} failed: {reason}") from error
 
+    async def _start(self, request: RunRequest, run: str, search_attributes: TypedSearchAttributes) -> None:
+        await self._client.start_workflow(
+            WORKFLOW_TYPE,
+            request.to_json(),
+            id=run,
+            task_queue=self._task_queue,
+            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
+            memo={AGENT_MEMO: request.agent},
+            search_attributes=search_attributes,
+            static_summary=_summary(request),
+        )
+
+    async def _found(self, query: str) -> list[RunSummary]:
+        return [await summarised(execution) async for execution in self._client.list_workflows(query)]
+
     def _handle(self, run: str) -> WorkflowHandle[Any, RunResult]:
         return self._client.get_workflow_handle(run, result_type=RunResult)
 
@@ -265,24 +286,14 @@ async def _answered(update: Coroutine[Any, Any, list[Decision]]) -> list[Decisio
         await asyncio.gather(asking, return_exceptions=True)
 
 
-async def _summarised(execution: WorkflowExecution) -> RunSummary:
-    memo = await execution.memo()
-    approvals, problem = memo.get(APPROVALS_MEMO) or [], memo.get(PROBLEM_MEMO)
-    state = (execution.status or WorkflowExecutionStatus.RUNNING).name.lower()
-    if state == "running":
-        state = "parked" if problem else "waiting" if approvals else "running"
-    elif state == "canceled":
-        state = "cancelled"
-    if state not in OPEN:
-        approvals, problem = [], None
-    return RunSummary(
-        run=execution.id,
-        agent=memo.get(AGENT_MEMO) or "",
-        state=state,
-        started_at=execution.start_time.isoformat(timespec="seconds"),
-        approvals=approvals,
-        problem=problem,
-    )
+@contextmanager
+def _unless_refused() -> Iterator[None]:
+    """Go on where the server refuses attributes: removed since they were looked up, or not known to all of it yet."""
+    try:
+        yield
+    except RPCError as error:
+        if error.status != RPCStatusCode.INVALID_ARGUMENT:
+            raise
 
 
 def _summary(request: RunRequest) -> str:

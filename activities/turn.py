@@ -13,7 +13,7 @@ import threading
 import traceback
 from collections.abc import Coroutine
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -22,6 +22,7 @@ from temporalio.client import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance.attributes import Lookup
 from abeyance.contracts import TURN_ACTIVITY, TurnInput, TurnResult
 from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
@@ -52,11 +53,12 @@ class Turns:
     Args:
         builder: makes the agents.
         worker: the worker's identity, shown to people when a call is in doubt.
+        attributes: whether runs may set their search attributes.
         faults: for tests.
     """
 
-    def __init__(self, builder: AgentBuilder, worker: str, faults: Faults):
-        self._builder, self._worker, self._faults = builder, worker, faults
+    def __init__(self, builder: AgentBuilder, worker: str, attributes: Lookup, faults: Faults):
+        self._builder, self._worker, self._attributes, self._faults = builder, worker, attributes, faults
         self._threads = ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="turn")
 
     @activity.defn(name=TURN_ACTIVITY)
@@ -93,11 +95,13 @@ class Turns:
             asked.append(details)
             (attempt.draining if details.paused else attempt.cancel).set()
 
+        self._attributes.refresh()
         handle = activity.client().get_async_activity_handle(task_token=info.task_token)
         heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
         invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, self._faults)
         try:
-            result = _fitting(await self._watched(invocation, heartbeat, attempt, over))
+            result = await self._watched(invocation, heartbeat, attempt, over)
+            result = _fitting(replace(result, attributes=await self._attributes.registered()))
             if asked:
                 raise _HELD
         except TurnLostError as lost:

@@ -1,10 +1,11 @@
 #!/bin/sh
-# Creates the namespace, or sets its retention where it exists, and registers search attributes.
-# Running it again changes nothing. It reads TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE and RETENTION.
+# Creates the namespace, or sets its retention where it exists, and registers Abeyance's search attributes.
+# Running it again changes nothing. It reads TEMPORAL_ADDRESS, TEMPORAL_NAMESPACE, RETENTION and SEARCH_ATTRIBUTES.
 set -eu
 
-# Name=Type, separated by spaces. Abeyance needs none: its lists read the memo.
-search_attributes="${SEARCH_ATTRIBUTES:-}"
+# Name=Type, separated by spaces: those of abeyance/attributes.py, unless others are given.
+ours="AbeyanceAgent=Keyword AbeyanceState=Keyword AbeyanceOpen=Int AbeyanceApprovals=KeywordList"
+search_attributes="${SEARCH_ATTRIBUTES:-$ours}"
 attempts="${ATTEMPTS:-60}"
 
 # Runs a command until it succeeds; its words are shown only when the last attempt has failed too.
@@ -34,8 +35,11 @@ fi
 patiently temporal workflow count --namespace "$TEMPORAL_NAMESPACE"
 
 for attribute in $search_attributes; do
-    patiently temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" \
-        --name "${attribute%%=*}" --type "${attribute#*=}"
+    if ! patiently temporal operator search-attribute create --namespace "$TEMPORAL_NAMESPACE" \
+        --name "${attribute%%=*}" --type "${attribute#*=}"; then
+        echo "Abeyance works without its search attributes too; \`starter.py setup\` says what is lost." >&2
+        break
+    fi
 done
 
 echo "Namespace $TEMPORAL_NAMESPACE is ready; closed runs are kept for $RETENTION."

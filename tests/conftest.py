@@ -13,6 +13,7 @@ import pytest
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
+from abeyance.attributes import register
 from abeyance.devserver import temporal_binary
 from abeyance.registry import load_agents
 from abeyance.settings import Settings
@@ -35,10 +36,11 @@ for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPO
 
 @pytest.fixture(scope="session")
 async def server() -> AsyncIterator[WorkflowEnvironment]:
-    """A Temporal dev server in memory."""
+    """A Temporal dev server in memory, with the search attributes registered as `up` does."""
     async with await WorkflowEnvironment.start_local(
         dev_server_existing_path=temporal_binary(), dev_server_log_level="error"
     ) as environment:
+        assert (await register(environment.client)).complete
         yield environment
 
 

@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from bench.agents import SHAPES
+from bench.inbox import PAIRS
 from bench.journal import KINDS, VARIANTS
 from tests.support import ROOT
 
@@ -57,6 +58,26 @@ async def test_the_quick_run_fills_every_row(tmp_path: Path) -> None:
     for row in kills:
         positive(row["seconds"])
         positive(row["multiple_of_timeout"])
+
+
+async def test_the_inbox_is_measured(tmp_path: Path) -> None:
+    """`python -m bench.inbox --quick` lists all that waits in every way, in one call, and says how they compare."""
+    out = tmp_path / "inbox.json"
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "bench.inbox", "--quick", "--out", out),
+        cwd=ROOT,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+    said, _ = await process.communicate()
+    assert process.returncode == 0, said.decode()
+    assert "10 runs wait: all of them listed in 1 call" in said.decode()
+    found = json.loads(out.read_text())
+    assert (found["runs"], found["calls_to_list"]) == (10, 1)
+    assert [(row["of"], row["to"]) for row in found["ratios"]] == list(PAIRS)
+    for row in found["ratios"]:
+        positive(row["ratio"])
+        positive(found["seconds"][row["of"]])
 
 
 def positive(spread: dict[str, Any]) -> None:

@@ -21,7 +21,7 @@ from tests.processes import address_of, environment, free_port, on_terminal, sta
 from tests.support import StartedRun, until
 
 COMMANDS = ["start", "list", "pending", "show", "approve", "deny", "respond", "watch", "result", "cancel"]
-COMMANDS += ["retry", "abort", "agents", "up", "demo"]
+COMMANDS += ["retry", "abort", "agents", "setup", "up", "demo"]
 
 
 @pytest.fixture
@@ -142,6 +142,7 @@ def test_a_run_that_is_not_there(command: str, cli: Cli) -> None:
         (["respond", "some-run", "1", "not", "now"], "quote one with spaces"),
         (["approve", "some-run", ""], "named by its number"),
         (["demo", "--answer", "maybe"], "--answer"),
+        (["pending", "--older-than", "soon"], "--older-than: an age is"),
         (["no-such-command"], "No such command"),
     ],
 )

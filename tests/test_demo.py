@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 from temporalio.client import Client
 
-from tests.processes import address_of, free_port, is_alive, on_terminal, started
+from abeyance.attributes import check
+from tests.processes import DevServer, address_of, free_port, is_alive, on_terminal, started
 from tests.support import ROOT, until
 
 pytestmark = pytest.mark.processes
@@ -114,6 +115,18 @@ async def test_up_uses_a_server_that_answers(client: Client, home: Path, env: di
         assert "Traceback" not in up.output
         await all_gone(children)
     assert await client.count_workflows() is not None
+
+
+async def test_up_registers_search_attributes(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:
+    """Also on a server whose file is older than they are; nobody has to be told of anything then."""
+    (home / ".abeyance").mkdir()
+    older = DevServer(home / ".abeyance")
+    async with older.up() as (client, _):
+        assert (await check(client)).named("registered") == []
+    with started([*STARTER, "up"], {**env, "TEMPORAL_ADDRESS": older.address}, tmp_path / "up.log", cwd=home) as up:
+        said = await up.says("Ctrl-C stops")
+        assert "search attribute" not in said
+        assert (await check(await Client.connect(older.address))).complete
 
 
 async def test_sigterm_ends_what_up_started(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:

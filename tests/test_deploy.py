@@ -19,6 +19,7 @@ from temporalio.api.operatorservice.v1 import ListSearchAttributesRequest
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 
+from abeyance.attributes import check
 from abeyance.devserver import temporal_binary
 from abeyance.errors import ConfigurationError
 from abeyance.settings import Settings
@@ -369,6 +370,22 @@ async def test_the_namespace_job_registers_the_search_attributes_it_is_given(cli
         assert done.returncode == 0, done.stderr
     listed = await client.operator_service.list_search_attributes(ListSearchAttributesRequest(namespace=name))
     assert {"DeployedAgent", "DeployedCount"} <= set(listed.custom_attributes)
+
+
+async def test_the_namespace_job_registers_ours_by_default(client: Client) -> None:
+    address, name = client.service_client.config.target_host, f"deployed-{uuid.uuid4().hex[:6]}"
+    done = run_namespace_job(address, name)
+    assert done.returncode == 0, done.stderr
+    assert (await check(await Client.connect(address, namespace=name))).complete
+
+
+def test_the_namespace_is_ready_without_search_attributes(client: Client) -> None:
+    """Where they cannot be registered, workers are let in all the same."""
+    address, name = client.service_client.config.target_host, f"deployed-{uuid.uuid4().hex[:6]}"
+    done = run_namespace_job(address, name, SEARCH_ATTRIBUTES="Deployed=NoType", ATTEMPTS="3")
+    assert done.returncode == 0, done.stderr
+    assert "works without its search attributes" in done.stderr
+    assert f"Namespace {name} is ready" in done.stdout
 
 
 def test_the_namespace_job_fails_with_words_where_no_server_is() -> None:

@@ -19,7 +19,7 @@ from abeyance.devserver import temporal_binary
 from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import address_of
-from tests.support import ROOT, StartedRun
+from tests.support import ROOT, StartedRun, until
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -64,6 +64,14 @@ async def test_the_readmes_commands_run(start_world: Start) -> None:
         await second.reaches("waiting", approvals=1)
         for command in commands("python starter.py pending") + commands("python starter.py show"):
             assert "clean-up" in await go(command)
+        for command in commands("python starter.py setup"):
+            assert "registered" in await go(command)
+        for command in commands("temporal workflow list"):
+
+            async def listed(command: str = command) -> bool:
+                return {"clean-up", "clean-up-2"} <= set((await go(command)).split())
+
+            await until(listed, what=f"both runs to be found by {command}")
         update = commands("temporal workflow update execute")[0].replace("RUN", "clean-up-2")
         await go(update)
         await second.result()

@@ -13,7 +13,7 @@ from temporalio.common import RawValue, RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
-    from abeyance import tuning
+    from abeyance import attributes, tuning
     from abeyance.answers import Answer, UnreadableError, flaw, read_note, read_response, read_verdict, who_and_why
     from abeyance.contracts import (
         CHECKPOINT,
@@ -58,9 +58,12 @@ class AgentRun:
         self._carried = True
         self._last: TurnResult | None = None
         self._stale = True
+        self._since = _now()
         self._agent = _text(request.get("agent")) or ""
         self._session = _text(request.get("session"))
         self._memo: dict[str, Any] = memo_of(self.status())
+        self._attributes = attributes.given(workflow.info().typed_search_attributes)
+        self._attributes_registered = bool(self._attributes)
 
     @workflow.run
     async def run(self, *args: Any) -> RunResult:
@@ -94,6 +97,8 @@ class AgentRun:
         while True:
             result = await self._run_turn(turn)
             self._last = result
+            if result.attributes is not None:
+                self._attributes_registered = result.attributes
             self._usage += result.usage
             if result.stop_reason == CHECKPOINT:
                 turn = self._next_turn(wanted, after=result)
@@ -258,6 +263,7 @@ class AgentRun:
             ended_at=self._story.ended_at,
             closed=self._story.closed(self._ledger.open),
             turn_notes=self._story.turns,
+            since=self._since,
         )
 
     def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
@@ -296,14 +302,23 @@ class AgentRun:
 
     def _show(self, state: str) -> None:
         """Tell the Temporal UI and the visibility store where the run stands."""
-        self._state = state
+        if state != self._state:
+            self._state, self._since = state, _now()
         if state in ENDED:
             self._story.ended_at = _now()
         self._stale = True
-        memo = memo_of(self.status())
+        status = self.status()
+        memo = memo_of(status)
         if memo != self._memo:
             self._memo = memo
             workflow.upsert_memo(memo)
+        goes_on = state == "waiting" and self._ledger.has_answers
+        if self._attributes_registered and not goes_on:
+            # An attribute that its namespace does not know would hold the run up for ever, so only history decides.
+            now = attributes.values(status.agent, state, [approval.name for approval in status.approvals])
+            if updates := attributes.updates(self._attributes, now):
+                self._attributes = now
+                workflow.upsert_search_attributes(updates)
 
     async def _keep_details(self) -> None:
         """Write what the Temporal UI shows once for all the signals of a workflow task, which may be thousands."""

@@ -7,7 +7,7 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, Approval, Decision, RunStatus
+from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, SINCE_MEMO, Approval, Decision, RunStatus
 from abeyance.markdown import code, encoded_size, one_line, printable
 
 SHOWN_REASON = 1_000
@@ -47,6 +47,7 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
     return {
         AGENT_MEMO: status.agent,
         PROBLEM_MEMO: _line(status.problem, MEMO_TEXT) if status.problem else None,
+        SINCE_MEMO: status.since if status.problem else None,
         APPROVALS_MEMO: [
             {
                 "number": approval.number,

@@ -13,7 +13,8 @@ import sys
 import textwrap
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, is_dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from itertools import zip_longest
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -42,6 +43,8 @@ def call(work: Callable[[], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
+    except typer.Exit:
+        raise
     except AbeyanceError as error:
         fail(str(error), error.exit_code)
     except Exception as error:  # noqa: BLE001 - the last door: what is unknown is named, never swallowed
@@ -89,19 +92,22 @@ def say_json(value: Any) -> None:
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print a table; cells are texts, never markup."""
-    from rich import box
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print a table, which fits a terminal by folding its widest column; elsewhere a row is a line."""
+    from rich.cells import cell_len, chop_cells
 
-    console = Console(width=None if sys.stdout.isatty() else 200)
-    grid = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False)
-    for column in columns:
-        grid.add_column(column, overflow="fold")
-    for row in rows:
-        grid.add_row(*(Text(printable(cell)) for cell in row))
-    console.print(grid)
+    cells = [[re.sub(r"\s", " ", printable(cell)) for cell in row] for row in (columns, *rows)]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    excess = sum(widths) + 2 * len(widths) - shutil.get_terminal_size().columns
+    if sys.stdout.isatty() and excess > 0:
+        widest = widths.index(max(widths))
+        widths[widest] = max(widths[widest] - excess, 20)
+    cells.insert(1, ["─" * width for width in widths])
+    for row in cells:
+        folded = [chop_cells(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
+        for line in zip_longest(*folded, fillvalue=""):
+            padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+            print("  ".join(padded).rstrip())
+    sys.stdout.flush()
 
 
 def printable(text: str) -> str:
@@ -130,6 +136,19 @@ def span(start: str, end: str) -> str:
         if seconds >= size:
             return f"{seconds // size} {unit}"
     return f"{seconds} s"
+
+
+def duration(text: str) -> timedelta:
+    """An age as people type it: "90s", "30min", "2h", "3d".
+
+    Raises:
+        ValueError: if it is none.
+    """
+    units = {"s": 1, "m": 60, "min": 60, "h": 3_600, "d": 86_400}
+    typed = re.fullmatch(r"\s*(\d{1,9})\s*([a-z]+)\s*", text)
+    if not typed or typed[2] not in units:
+        raise ValueError(f"an age is a number and s, min, h or d, e.g. 2h, not {text!r}.")
+    return timedelta(seconds=int(typed[1]) * units[typed[2]])
 
 
 def user() -> str:

@@ -70,6 +70,8 @@ def demo(
 
         if not json_:
             _introduce(stack)
+            if lacking := stack.attributes.words():
+                say(lacking)
         await _demonstrate(Runs(stack.client, settings().task_queue), settings(), name, answer, json_)
 
     _with_stack(show, worker_log=Path(".abeyance/worker.log"))

@@ -14,8 +14,6 @@ import typer
 from abeyance.cli._shared import (
     Json,
     Run,
-    age,
-    brief,
     call,
     fail,
     printable,
@@ -37,8 +35,8 @@ if TYPE_CHECKING:
 
 def register(app: typer.Typer) -> None:
     """Add the commands of this module to `app`."""
-    for command in (start, list_, pending, show, watch, result, cancel, agents):
-        app.command(command.__name__.rstrip("_"))(command)
+    for command in (start, show, watch, result, cancel, agents):
+        app.command()(command)
 
 
 def start(
@@ -71,46 +69,6 @@ def start(
             say(f"Started {run}. Look at it with: {starter()} show {run}")
         if wait:
             await follow(runs, run, as_json=json_)
-
-    with_runs(work)
-
-
-def list_(
-    open_: Annotated[bool, typer.Option("--open", help="Only runs that have not ended.")] = False,
-    json_: Json = False,
-) -> None:
-    """List runs, latest first."""
-
-    async def work(runs: Runs) -> None:
-        found = [run async for run in runs.listed(open_only=open_)]
-        if json_:
-            say_json(found)
-        elif not found:
-            say(f"There are no runs. Start one with: {starter()} start AGENT PROMPT")
-        else:
-            rows = [(r.run, r.agent, r.state, str(len(r.approvals) or ""), age(r.started_at)) for r in found]
-            table(("run", "agent", "state", "open", "age"), rows)
-
-    with_runs(work)
-
-
-def pending(json_: Json = False) -> None:
-    """List what waits for people, in all runs, oldest first."""
-
-    async def work(runs: Runs) -> None:
-        found = [run async for run in runs.listed(open_only=True)]
-        waiting = [{"run": r.run, "agent": r.agent} | a for r in found for a in r.approvals]
-        waiting += [
-            {"run": r.run, "agent": r.agent, "parked": r.problem, "asked_at": r.started_at} for r in found if r.problem
-        ]
-        waiting.sort(key=lambda item: item["asked_at"])
-        if json_:
-            say_json(waiting)
-        elif not waiting:
-            say("Nothing waits for anybody.")
-        else:
-            table(("run", "agent", "#", "what", "since"), [_inbox_row(item) for item in waiting])
-            say(f"Answer with: {starter()} approve|deny RUN [#], respond RUN [#] RESPONSE")
 
     with_runs(work)
 
@@ -241,13 +199,6 @@ def _failed(before: dict[str, Any]) -> tuple[int, str] | None:
 
 def _complete(run: str, status: RunStatus, progress: Progress | None) -> dict[str, Any]:
     return {"run": run} | asdict(status) | {"progress": asdict(progress) if progress else None}
-
-
-def _inbox_row(item: dict[str, Any]) -> tuple[str, ...]:
-    if "parked" in item:
-        return item["run"], item["agent"], "", f"parked: {brief(item['parked'])}", ""
-    what = f"{item['name']}: {brief(item['input'] if item['tool'] else item['reason'])}"
-    return item["run"], item["agent"], str(item["number"]), what, age(item["asked_at"])
 
 
 def _pairs(given: list[str] | None, what: str) -> dict[str, Any]:

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from abeyance.contracts import Approval, Decision, RunResult, RunStatus, TurnNote
     from abeyance.errors import NoWorkerError
     from abeyance.progress import Progress
-    from abeyance.runs import RunSummary
+    from abeyance.summaries import RunSummary
 
 MARGIN = 12
 Line = tuple[float, str, str]

@@ -1,10 +1,11 @@
-"""Record the histories that `tests/test_replay.py` replays: `python -m tests.histories`."""
+"""Record the histories that `tests/test_replay.py` replays: `python -m tests.histories [KIND]...`."""
 
 from __future__ import annotations
 
 import asyncio
 import re
 import signal
+import sys
 import tempfile
 import uuid
 from collections.abc import Awaitable, Callable
@@ -14,7 +15,10 @@ from pathlib import Path
 from temporalio.client import WorkflowFailureError
 from temporalio.testing import WorkflowEnvironment
 
+from abeyance.attributes import register
+from abeyance.contracts import RunRequest
 from abeyance.devserver import temporal_binary
+from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.chaos.workers import Nursery
 from tests.journal_agents import counted
@@ -63,15 +67,14 @@ class Recorder:
 
     async def parked(self) -> StartedRun:
         """A run that is parked and goes on."""
-        (self._world.workspace / "broken").touch()
-        self._fork()
-        run = await self._world.start("fails-late", "go")
-        await run.reaches("waiting", approvals=1)
-        await run.handle.signal("approve")
-        await run.reaches("parked")
-        (self._world.workspace / "broken").unlink()
-        await run.handle.signal("retry")
-        return run
+        return await self._parked(await self._world.start("fails-late", "go"))
+
+    async def attributes(self) -> StartedRun:
+        """The same with search attributes."""
+        await register(self._world.client)
+        runs = Runs(self._world.client, self._world.settings.task_queue)
+        run = await runs.start(RunRequest.parse({"agent": "fails-late", "prompt": "go"}))
+        return await self._parked(StartedRun(self._world.client.get_workflow_handle(run)))
 
     async def cancelled(self) -> StartedRun:
         """A run that is cancelled while it waits."""
@@ -96,6 +99,16 @@ class Recorder:
         await asyncio.sleep(0.5)
         hold.unlink()
         self._fork()
+        return run
+
+    async def _parked(self, run: StartedRun) -> StartedRun:
+        (self._world.workspace / "broken").touch()
+        self._fork()
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("approve")
+        await run.reaches("parked")
+        (self._world.workspace / "broken").unlink()
+        await run.handle.signal("retry")
         return run
 
     async def _decided(self, verdict: str, *, nonsense: bool = False) -> StartedRun:
@@ -126,16 +139,19 @@ KINDS: list[Callable[[Recorder], Awaitable[StartedRun]]] = [
     Recorder.parked,
     Recorder.cancelled,
     Recorder.checkpoint,
+    Recorder.attributes,
 ]
 
 
 async def main() -> None:
-    """Record one history of each kind into this folder."""
+    """Record one history of each kind, or of those that are named, into this folder."""
     environment = await WorkflowEnvironment.start_local(
         dev_server_existing_path=temporal_binary(), dev_server_log_level="error"
     )
     async with environment:
         for kind in KINDS:
+            if sys.argv[1:] and kind.__name__ not in sys.argv[1:]:
+                continue
             with tempfile.TemporaryDirectory() as directory:
                 settings = Settings(task_queue=f"queue-{uuid.uuid4().hex[:8]}", workspace=Path(directory))
                 address = environment.client.service_client.config.target_host
