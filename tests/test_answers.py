@@ -9,7 +9,22 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from abeyance.answers import MAX_DEPTH, Answer, UnreadableError, read_note, read_response, read_verdict
+from abeyance.answers import (
+    MAX_BY,
+    MAX_COMMENT,
+    MAX_DEPTH,
+    MAX_KEY,
+    MOST_ANSWERS,
+    Answer,
+    Undecodable,
+    UnreadableError,
+    cut,
+    flaw,
+    read_note,
+    read_response,
+    read_verdict,
+    who_and_why,
+)
 from tests.conftest import Start
 
 FIELDS = ["approval", "response", "by", "comment", "key", "interruptResponse", "interruptId", "other"]
@@ -69,6 +84,9 @@ def test_a_verdict_carries_who_gave_it_and_why() -> None:
         ([{"approval": 1, "by": 7}], '"by" must be a text'),
         ([{"approval": 1, "comment": ["x"]}], '"comment" must be a text'),
         ([{"approval": 1, "key": 7}], '"key" must be a text'),
+        ([{"approval": 1, "key": "k" * MAX_KEY}], '"key" may have'),
+        ([[1] * (MOST_ANSWERS + 1)], "may hold 100 answers, and this one holds 101"),
+        ([Undecodable("It is of no kind.")], "It is of no kind."),
     ],
 )
 def test_a_verdict_that_cannot_be_understood_is_refused_with_words(payload: list[Any], words: str) -> None:
@@ -115,6 +133,8 @@ def test_a_response_is_read(payload: Any, answers: list[Answer]) -> None:
         ([{"interruptResponse": {"interruptId": "a", "response": None}}], "needs an interruptId"),
         ([{"interruptResponse": {"interruptId": "a", "response": "y", "by": "b"}}], "'by'"),
         ([{"interruptResponse": {"interruptId": "a", "response": "y"}, "approval": 1}], "Strands' form"),
+        ([[{"approval": 1, "response": "y"}] * (MOST_ANSWERS + 1)], "may hold 100 answers, and this one holds 101"),
+        ([Undecodable("It is of no kind.")], "It is of no kind."),
     ],
 )
 def test_a_response_that_cannot_be_understood_is_refused_with_words(payload: list[Any], words: str) -> None:
@@ -176,19 +196,60 @@ def test_any_json_gives_answers_or_words_and_nothing_else(args: list[Any]) -> No
 
 
 @given(st.lists(JSON, max_size=2))
-def test_a_note_is_read_from_anything(args: list[Any]) -> None:
-    for text in read_note(args):
+def test_who_sent_what_is_refused_is_read_from_anything(args: list[Any]) -> None:
+    for text in who_and_why(args):
         assert text is None or (text.strip() and text.encode())
 
 
+def test_who_sent_what_is_refused_is_told_as_far_as_it_can_be() -> None:
+    assert who_and_why([{"by": "ada", "comment": "enough", "more": 1}]) == ("ada", "enough")
+    assert who_and_why([{"by": 7, "comment": " "}]) == (None, None)
+    assert who_and_why([{"by": "\ud800", "comment": "a\udfffb"}]) == ("?", "a?b")
+    assert who_and_why(["ada"]) == who_and_why([]) == who_and_why([Undecodable("")]) == (None, None)
+
+
 def test_a_note_tells_who_and_why() -> None:
-    assert read_note([{"by": "ada", "comment": "enough", "more": 1}]) == ("ada", "enough")
-    assert read_note([{"by": 7, "comment": " "}]) == (None, None)
-    assert read_note([{"by": "\ud800", "comment": "a\udfffb"}]) == ("?", "a?b")
-    assert read_note(["ada"]) == read_note([]) == (None, None)
+    assert read_note("abort", [{"by": "ada", "comment": "enough"}]) == ("ada", "enough")
+    assert read_note("abort", [{"by": None, "comment": " "}]) == (None, None)
+    assert read_note("abort", []) == read_note("abort", [None]) == read_note("abort", [{}]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("payload", "words"),
+    [
+        ([1], "abort takes no input"),
+        (["ada"], "abort takes no input"),
+        ([[]], "abort takes no input"),
+        ([{}, {}], "2 arrived"),
+        ([{"approval": 1}], "'approval'"),
+        ([{"by": 7}], '"by" must be a text'),
+        ([{"comment": "x" * 200_000}], "characters as JSON"),
+        ([Undecodable("It is of no kind.")], "It is of no kind."),
+    ],
+)
+def test_what_was_not_meant_for_the_run_does_not_rule_it(payload: list[Any], words: str) -> None:
+    with pytest.raises(UnreadableError, match=words):
+        read_note("abort", payload)
 
 
 def test_who_and_why_are_cut_to_what_people_read() -> None:
-    [answer] = read_response([{"response": "y", "by": "b" * 5_000, "comment": " "}])
-    assert answer.by == "b" * 2_000 + "…"
-    assert answer.comment is None
+    [answer] = read_response([{"response": "y", "by": "b" * 5_000, "comment": "c" * 5_000}])
+    assert answer.by == "b" * MAX_BY + "…"
+    assert answer.comment == "c" * MAX_COMMENT + "…"
+
+
+@given(st.text(st.characters(codec="utf-8")), st.integers(1, 60))
+def test_a_text_is_cut_by_what_it_takes_as_json(text: str, most: int) -> None:
+    kept = cut(text, most)
+    if len(json.dumps(text)) - 2 <= most:
+        assert kept == text
+    else:
+        assert kept.endswith("…")
+        assert text.startswith(kept[:-1])
+        assert len(json.dumps(kept[:-1])) - 2 <= most
+
+
+@given(JSON)
+def test_a_value_without_flaw_comes_back_from_json_as_it_was(value: Any) -> None:
+    if flaw(value) is None:
+        assert json.dumps(json.loads(json.dumps(value))) == json.dumps(value)

@@ -116,8 +116,9 @@ JUNK: dict[str, list[tuple[Sequence[Any], str]]] = {
         (({"approval": 1, "response": "y", "junk": MEGABYTE},), ""),
         ((MEGABYTE,), "characters"),
     ],
-    "retry": [((), "not parked"), ((1, 2), "not parked"), ((MEGABYTE,), "not parked")],
-    "abort": [((), "not parked"), (({"by": 5},), "not parked"), (([None],), "not parked")],
+    "retry": [((), "not parked"), ((1, 2), "2 arrived"), ((MEGABYTE,), "characters"), ((1,), "retry takes no input")],
+    "abort": [((), "not parked"), (({"by": 5},), '"by" must be a text'), (([None],), "abort takes no input")],
+    "aprove": [((), "no signal 'aprove'. Known: approve, deny, respond"), ((1,), "no signal 'aprove'")],
 }
 
 
@@ -138,7 +139,7 @@ async def test_junk_is_refused_and_the_right_answer_works(name: str, world: Worl
 
 
 async def test_the_temporal_cli_sends_what_it_sends(world: World) -> None:
-    """Nothing, too much, null, a payload that claims to be binary or something that nobody knows."""
+    """Nothing, too much, null, a payload that claims to be binary, a signal or an encoding that nobody knows."""
     run = await world.start("file-manager", "Delete a.txt; delete b.txt")
     before = await run.reaches("waiting", approvals=2)
 
@@ -159,15 +160,16 @@ async def test_the_temporal_cli_sends_what_it_sends(world: World) -> None:
     await send("approve", "--input-base64", "--input", "AP8=", "--input-meta", "encoding=binary/plain")
     await refuses(run, before, 6, "")
     await send("approve", "--input", "1", "--input-meta", "encoding=binary/of-nobody")
+    await refuses(run, before, 7, "Its encoding is 'binary/of-nobody'")
     await send("no-such-signal", "--input", "1")
-    assert unchanged(before, await run.status())
+    await refuses(run, before, 8, "no signal 'no-such-signal'")
 
     await send("deny", "--input", "1")
     before = await run.reaches("waiting", approvals=1, turn=2)
     await send("approve", "--input", "1")
-    await refuses(run, before, 7, "Approval 1 was already answered 'n'")
+    await refuses(run, before, 9, "Approval 1 was already answered 'n'")
     await run.handle.signal("respond", {"approval": before.decisions[0].id, "response": "y"})
-    await refuses(run, before, 8, "Approval 1 was already answered 'n'")
+    await refuses(run, before, 10, "Approval 1 was already answered 'n'")
     assert world.files() == ALL
     await send("approve")
     await run.result()
@@ -312,7 +314,12 @@ async def test_what_cannot_run_is_parked(agent: str, world: World) -> None:
         return now.state == "parked" and [d.response for d in now.decisions] == ["retry"]
 
     await until(again, what="it to be parked once more")
+    await run.handle.signal("retry", {"approval": 1})
     await run.handle.signal("abort", args=[1, 2])
+    status = await run.refuses(3)
+    assert status.state == "parked"
+    assert ["2 arrived" in (d.refused or "") for d in status.refused] == [False, False, True]
+    await run.handle.signal("abort")
     with pytest.raises(WorkflowFailureError) as failure:
         await asyncio.wait_for(run.result(), QUICK)
     assert isinstance(failure.value.cause, ApplicationError)
@@ -321,17 +328,21 @@ async def test_what_cannot_run_is_parked(agent: str, world: World) -> None:
     assert [(d.response, d.by) for d in (await run.status()).decisions] == [("retry", "alice"), ("abort", None)]
 
 
-HARD_TO_CARRY = {"deep": b"[" * 400 + b"]" * 400, "deeper": b"[" * 900 + b"]" * 900, "not a number": b"NaN"}
+HARD_TO_CARRY = {
+    "deep": (b"[" * 400 + b"]" * 400, "nests deeper"),
+    "deeper": (b"[" * 100_000, "cannot be read"),
+    "not a number": (b"NaN", "NaN or Infinity"),
+}
 
 
 @pytest.mark.parametrize("answer", HARD_TO_CARRY)
 async def test_an_answer_that_is_hard_to_carry(answer: str, world: World) -> None:
-    """It is refused or dropped, changes nothing, and the right answer still works."""
+    """It is refused, changes nothing, and the right answer still works."""
     run = await world.start("file-manager", "Delete a.txt")
     before = await run.reaches("waiting", approvals=1)
-    payload = Payload(metadata={"encoding": b"json/plain"}, data=HARD_TO_CARRY[answer])
-    await run.handle.signal("respond", RawValue(payload))
-    await refuses(run, before, 1, "")
+    data, reason = HARD_TO_CARRY[answer]
+    await run.handle.signal("respond", RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data)))
+    await refuses(run, before, 1, reason)
     await run.handle.signal("approve")
     await asyncio.wait_for(run.result(), QUICK)
     assert world.files() == ALL - {"a.txt"}

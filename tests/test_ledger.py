@@ -11,6 +11,7 @@ import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
+from temporalio.converter import value_to_type
 
 from abeyance.answers import Answer
 from abeyance.contracts import Decision, Question, Response
@@ -46,10 +47,12 @@ class LedgerMachine(RuleBasedStateMachine):
         self.pending: dict[str, Any] = {}
         self.given: dict[str, Any] = {}
         self.numbers: dict[int, str] = {}
-        self.keys: dict[str, Decision] = {}
+        self.keys: dict[str, tuple[Answer, Decision]] = {}
 
     def state(self) -> Any:
-        return copy.deepcopy((self.ledger.asked, self.ledger.waiting, self.ledger.delivered, self.ledger.last_number))
+        ledger = self.ledger
+        applied = [decision for decision in ledger.decisions if not decision.refused]
+        return copy.deepcopy((ledger.asked, ledger.waiting, ledger.delivered, ledger.last_number, applied))
 
     @precondition(lambda self: self.running)
     @rule(new=st.integers(0, 3), dropped=st.sets(st.integers(0, 5)))
@@ -85,17 +88,23 @@ class LedgerMachine(RuleBasedStateMachine):
             for number in sorted(self.numbers)
             if self.numbers[number] in self.pending
         ], "every decided response is delivered, once, in the order of the numbers"
-        self.given, self.pending = self.pending, {}
+        self.given, self.pending = self.given | self.pending, {}
         self.running = True
 
     @precondition(lambda self: self.running)
-    @rule()
-    def turn_fails_for_its_answers(self) -> None:
-        self.ledger.reopen("the agent failed")
-        for reopened in self.given:
+    @rule(failed=st.sets(st.integers(1, 5)), ran=st.sets(st.integers(1, 5)))
+    def turn_fails_for_its_answers(self, failed: set[int], ran: set[int]) -> None:
+        """What the agent failed on is asked again, or else all that has not served yet; the rest stays given."""
+        not_served = {id_ for id_ in self.given if id_ not in {f"v1:tool:{n}" for n in ran}}
+        to_blame = {id_ for id_ in not_served if id_ in {f"v1:tool:{n}" for n in failed}}
+        again = self.ledger.reopen("the agent failed", failed=[f"use{n}" for n in failed], ran=[f"use{n}" for n in ran])
+        assert sorted(again) == sorted(to_blame or not_served)
+        for reopened in again:
             [approval] = [a for a in self.ledger.open if a.id == reopened]
             assert approval.error == "the agent failed"
-        self.given, self.running = {}, False
+            assert self.numbers[approval.number] == approval.id, "a question that is asked again changed its number"
+            del self.given[reopened]
+        self.running = not again
 
     @rule(
         named=st.none() | st.integers(-1, 8) | st.sampled_from(["approve", "trust", "v1:tool:1", "v1:tool:3", "no"]),
@@ -111,12 +120,17 @@ class LedgerMachine(RuleBasedStateMachine):
         decision = self.ledger.decide(answer, AT, "signal respond")
         assert objections == ([decision.refused] if decision.refused else [])
         if key and key in self.keys:
-            assert decision is self.keys[key]
-            assert self.state() == before
-            assert (len(self.ledger.decisions), self.ledger.refused_count) == (decisions, refused)
+            assert self.state() == before, "a key that was used before changed something"
+            first, decided = self.keys[key]
+            if (type(first.response), first) == (type(response), answer):
+                assert decision is decided
+                assert (len(self.ledger.decisions), self.ledger.refused_count) == (decisions, refused)
+            else:
+                assert "Its key came with another answer before" in (decision.refused or "")
+                assert self.ledger.refused_count == refused + 1
             return
         if key:
-            self.keys[key] = decision
+            self.keys[key] = (answer, decision)
         if decision.refused:
             assert self.state() == before, "a refusal changed what is open or decided"
             assert self.ledger.refused_count == refused + 1
@@ -142,10 +156,12 @@ class LedgerMachine(RuleBasedStateMachine):
         assert {response.id for response in self.ledger.waiting.values()} == set(self.pending)
         assert open_ids | set(self.pending) | set(self.given) == set(self.questions)
         assert self.ledger.has_answers == bool(self.pending)
+        assert {approval.id for approval in self.ledger.delivered} == set(self.given)
 
     @invariant()
-    def everything_is_json(self) -> None:
-        assert json.loads(json.dumps(asdict(self.ledger), allow_nan=False))
+    def it_comes_back_from_json_as_it_was(self) -> None:
+        text = json.dumps(asdict(self.ledger), allow_nan=False)
+        assert value_to_type(Ledger, json.loads(text)) == self.ledger
 
 
 LedgerMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
@@ -273,9 +289,26 @@ def test_a_key_counts_once_for_refusals_too() -> None:
     ledger = asked("only")
     first = decide(ledger, 9, key="k")
     assert first.refused
-    assert decide(ledger, 1, key="k") is first
+    assert decide(ledger, 9, key="k") is first
     assert ledger.refused_count == 1
-    assert len(ledger.open) == 1
+
+
+@pytest.mark.parametrize(("target", "response"), [(2, "y"), (1, "n"), (1, True), (None, "y")])
+def test_a_key_that_comes_with_another_answer_is_refused(target: int | None, response: Any) -> None:
+    """A sender that uses a key twice hears of it, where the second answer would be lost in silence."""
+    ledger = asked("first", "second")
+    applied = decide(ledger, 1, "y", key="k")
+    second = decide(ledger, target, response, key="k")
+    assert "Its key came with another answer before, which answered approval 1: 'y'" in (second.refused or "")
+    assert [approval.number for approval in ledger.open] == [2]
+    assert decide(ledger, 1, "y", key="k") is applied
+
+
+def test_a_refusal_is_short_whatever_it_speaks_of() -> None:
+    """A hundred of them must fit into a run's result."""
+    ledger = asked(*("\U0001f600" * 400 + str(n) for n in range(20)))
+    refused = decide(ledger, 99, "\U0001f600" * 10_000)
+    assert len(json.dumps(asdict(refused))) < 15_000
 
 
 def test_refusals_are_counted_but_only_the_latest_are_kept() -> None:
