@@ -11,7 +11,6 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from markdown_it import MarkdownIt
-from temporalio.api.enums.v1 import EventType
 from temporalio.api.sdk.v1 import WorkflowMetadata
 
 from abeyance.answers import read_response, read_verdict
@@ -19,18 +18,16 @@ from abeyance.contracts import (
     Approval,
     Decision,
     Question,
-    Response,
     RunRequest,
     RunResult,
     RunStatus,
-    TurnInput,
     Usage,
 )
 from abeyance.ledger import Ledger
 from abeyance.markdown import code, encoded_size, one_line
 from abeyance.runs import Runs
 from tests.support import StartedRun, World
-from workflows.details import MOST_DETAILS, MOST_SUMMARY, current_details, turn_summary
+from workflows.details import MOST_DETAILS, current_details
 
 AT = "2026-01-02T03:04:05+00:00"
 HOSTILE = (
@@ -233,29 +230,8 @@ def test_many_questions_are_counted() -> None:
     assert f"**And {200 - len(shown)} more.**" in details
 
 
-@pytest.mark.parametrize(
-    ("turn", "summary"),
-    [
-        ({"prompt": "Delete\n a.txt"}, "turn 2 of a: Delete a.txt"),
-        ({"responses": [Response("id-1", "y"), Response("id-2", {"result": 3})]},
-         'turn 2 of a: 1 approve-delete: "y", 2 approve-delete: {"result": 3}'),
-        ({}, "turn 2 of a: goes on"),
-    ],
-)  # fmt: skip
-def test_a_turn_says_what_it_is_about(turn: dict[str, Any], summary: str) -> None:
-    assert turn_summary(TurnInput("r", "a", 2, **turn), [approval(1), approval(2)]) == summary
-
-
-@pytest.mark.parametrize("character", ["x", "\U0001f600", "\ud800"])
-def test_a_long_summary_is_cut(character: str) -> None:
-    """The server refuses summaries of more than 400 bytes, and a refused one would hold the run up for ever."""
-    summary = turn_summary(TurnInput("r", "a", 1, prompt=character * 5_000), [])
-    assert len(summary.encode()) <= MOST_SUMMARY
-    assert summary.endswith("…")
-
-
 async def test_the_server_serves_it_all(world: World) -> None:
-    """Details and descriptions of signals, and the summaries of a run and its turns, as the UI asks for them."""
+    """Details, descriptions of signals and the run's summary, as the UI asks for them."""
     prompt = "Delete a.txt, *not* b.txt <b>"
     run = await Runs(world.client, world.settings.task_queue).start(RunRequest("file-manager", prompt))
     started = StartedRun(world.client.get_workflow_handle(run, result_type=RunResult))
@@ -268,14 +244,3 @@ async def test_the_server_serves_it_all(world: World) -> None:
     assert set(described) == {"approve", "deny", "respond", "retry", "abort"}
     assert all(described.values())
     assert await (await started.handle.describe()).static_summary() == f"`file-manager: {prompt}`"
-    await started.handle.signal("deny")
-    await started.result()
-    summaries = [
-        json.loads(event.user_metadata.summary.data)
-        async for event in started.handle.fetch_history_events()
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_SCHEDULED
-    ]
-    assert summaries == [
-        f"turn 1 of file-manager: {prompt}",
-        'turn 2 of file-manager: 1 approve-delete: "n"',
-    ]
