@@ -20,6 +20,7 @@ from temporalio.converter import (
     CompositePayloadConverter,
     DataConverter,
     JSONPlainPayloadConverter,
+    JSONProtoPayloadConverter,
     PayloadConverter,
 )
 
@@ -62,10 +63,16 @@ class StrictJSONPayloadConverter(JSONPlainPayloadConverter):
 
 
 class WorkerPayloadConverter(CompositePayloadConverter):
-    """Decodes untyped payloads without ever raising. Protobuf is left out: nobody sends it, and it is slow to read."""
+    """Decodes untyped payloads without ever raising.
+
+    Protobuf is not read: nobody sends it, and it is slow to read. It is written, since the details and the descriptions
+    of signals that the Temporal UI asks for are a protobuf message.
+    """
 
     def __init__(self) -> None:
-        super().__init__(BinaryNullPayloadConverter(), BinaryPlainPayloadConverter(), StrictJSONPayloadConverter())
+        readers = BinaryNullPayloadConverter(), BinaryPlainPayloadConverter(), StrictJSONPayloadConverter()
+        self._read_by = {reader.encoding.encode(): reader for reader in readers}
+        super().__init__(JSONProtoPayloadConverter(), *readers)
 
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
         """Decode payloads; one without a type hint that cannot be decoded becomes an `Undecodable`."""
@@ -78,10 +85,10 @@ class WorkerPayloadConverter(CompositePayloadConverter):
         name = repr(cut(encoding.decode(errors="replace"), SHOWN_ENCODING))
         if STORED_ELSEWHERE in payload.metadata:
             return Undecodable("It says that it is stored elsewhere, and no other storage is known here.")
-        if encoding not in self.converters:
+        if encoding not in self._read_by:
             return Undecodable(f"Its encoding is {name}, and what is read here is 'json/plain'.")
         try:
-            return self.converters[encoding].from_payload(payload)
+            return self._read_by[encoding].from_payload(payload)
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises about junk, it must not stop the run
             return Undecodable(f"Its encoding is {name}, and it cannot be read as that: {cut(str(error), SHOWN_ERROR)}")
 
