@@ -156,3 +156,17 @@ def forbids(context: AgentContext) -> Agent:
         event.cancel_tool = "The policy forbids it."
 
     return Agent(model=ScriptedModel([ToolCall("look"), "Done."]), tools=[look], hooks=[forbid])
+
+
+@agent("asks-inside-and-out", description="A tool that asks, and a hook that asks as long as the file `ask` is there")
+def asks_inside_and_out(context: AgentContext) -> Agent:
+    @tool(context=True)
+    def look(tool_context: ToolContext) -> str:
+        """Look."""
+        return str(tool_context.interrupt("inside"))
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        if (context.workspace / "ask").exists():
+            event.interrupt("outside")
+
+    return Agent(model=ScriptedModel([ToolCall("look"), "Done."]), tools=[look], hooks=[ask])

@@ -89,6 +89,25 @@ async def test_the_readmes_commands_run(start_world: Start) -> None:
             await go(command)
 
 
+async def test_the_readmes_story_is_told(start_world: Start) -> None:
+    """What it shows of `show` is what is printed, but for times, workers and the numbers of tokens."""
+    [block] = [text for kind, text in BLOCKS if not kind and "answered y by anna" in text]
+    async with start_world() as world:
+        (world.workspace / "demo").mkdir()
+        (world.workspace / "demo/march.txt").touch()
+        started = await world.start("file-manager", "Delete demo/march.txt")
+        await started.reaches("waiting", approvals=1)
+        answer = {"approval": 1, "response": "y", "by": "anna", "comment": "fine"}
+        await started.handle.execute_update("decide", answer)
+        await started.result()
+        told = await run(f"python starter.py show {started.id}", {"TEMPORAL_ADDRESS": address_of(world.client)})
+
+    def bare(text: str) -> list[str]:
+        return re.sub(r"\d+ (?:s|min|tokens)|on \S+@\S+|[\d:-]{8,10}(?=,| )", "…", text).splitlines()
+
+    assert bare(told.replace(started.id, "clean-up")) == bare(block)
+
+
 async def test_the_readmes_agent_runs(tmp_path: Path, start_world: Start) -> None:
     """The snippet, saved as it says, is registered and asks before it greets."""
     [snippet] = [text for kind, text in BLOCKS if kind == "python"]

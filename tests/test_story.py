@@ -121,6 +121,19 @@ async def test_a_tool_that_asks_and_one_that_a_hook_cancels(start_world: Start) 
         assert ran(await forbidden.result()) == [[("look", "cancelled", 0)]]
 
 
+async def test_a_call_that_stopped_to_ask_and_is_denied_then(start_world: Start) -> None:
+    """It has started once and is denied without another start, although the hook does not ask any more."""
+    async with start_world() as world:
+        run = await world.start("asks-inside-and-out", "go")
+        await run.reaches("waiting", approvals=1)
+        (world.workspace / "ask").touch()
+        await run.handle.signal("approve")
+        await run.reaches("waiting", approvals=1, turn=2)
+        (world.workspace / "ask").unlink()
+        await run.handle.signal("deny")
+        assert ran(await run.result()) == [[("look", "interrupted", 1)], [], [("look", "denied", 1)]]
+
+
 async def test_an_earlier_attempt_that_failed_is_told(world: World) -> None:
     """With why it failed; what it ran is not run again and not lost."""
     (world.workspace / "offline").touch()
