@@ -221,7 +221,7 @@ class AgentRun:
         """Give a parked run up."""
         self._rule("abort", args)
 
-    @workflow.signal(dynamic=True, description="Any other name is refused")
+    @workflow.signal(dynamic=True, description="No signal: choose one of the others, any other name is refused")
     def unknown(self, name: str, args: Sequence[RawValue]) -> None:
         """Refuse a signal that does not exist, and say which do."""
         known = "approve, deny, respond, and for a parked run retry and abort"

@@ -68,8 +68,9 @@ def _head(status: RunStatus) -> str:
     agent = f"Agent {code(status.agent, 200)}, turn {status.turn}."
     count = len(status.approvals)
     if status.state == "parked":
+        since = f", since {_when(status.since)}" if status.since else ""
         return (
-            f"## Parked: it cannot go on\n\n{agent} The problem: {code(status.problem, 1_000)}\n\n"
+            f"## Parked: it cannot go on\n\n{agent} The problem{since}: {code(status.problem, 1_000)}\n\n"
             "- **Try again**, once that is mended: signal `retry`, input left empty\n"
             "- **Give up:** signal `abort`, input left empty"
         )
