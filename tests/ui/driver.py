@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.parse import quote
 
 from playwright.async_api import FrameLocator, Locator, Page, expect
 
@@ -89,6 +90,13 @@ class RunPage:
         await self.submit(dialog, payload)
         await expect(self._page.get_by_text("Workflow signaled.").last).to_be_visible(timeout=MILLISECONDS)
         await expect(dialog).to_be_hidden(timeout=MILLISECONDS)
+
+    async def lists(self, query: str, run: str, *, without: str) -> None:
+        """Look at the list of runs that `query` finds, in which `run` is and `without` is not."""
+        await self._page.goto(f"{self._ui}/namespaces/default/workflows?query={quote(query)}")
+        await expect(self._page.get_by_role("link", name=run, exact=True)).to_be_visible(timeout=MILLISECONDS)
+        await expect(self._page.get_by_role("link", name=without, exact=True)).to_have_count(0)
+        await self.photograph("list")
 
     async def is_stated(self, status: str) -> None:
         """Wait until the page shows this status of the workflow, without being loaded again."""

@@ -139,6 +139,13 @@ async def test_on_a_phone(files: World, run_page: RunPage) -> None:
     assert files.files() == set()
 
 
+async def test_the_list_shows_who_waits(files: World, run_page: RunPage) -> None:
+    """Filtered by what runs say of themselves, the list of runs is an inbox."""
+    await files.start("file-manager", "Inspect a.txt", run="ui-done")
+    await asking(files, "file-manager", "Delete a.txt", run_page, "ui-inbox")
+    await run_page.lists("AbeyanceState = 'waiting'", "ui-inbox", without="ui-done")
+
+
 async def rendered(page: Page, ui: str, markdown: str) -> tuple[list[str], str]:
     """A text as the UI renders it: its elements but those that say that something is cut, and what is read."""
     await page.goto(f"{ui}/render?theme=light&content={quote(markdown, safe='', errors='replace')}")
