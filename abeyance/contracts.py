@@ -6,6 +6,7 @@ by hand. Times are ISO 8601 strings in UTC.
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -19,6 +20,11 @@ APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
 SINCE_MEMO = "since"
 AGENT_MEMO = "agent"
+
+LARGEST_OPTIONS = 100_000
+"""In characters of JSON: every turn is given them, beside a conversation that may have 1.9 MB of the server's 2."""
+LONGEST_NAME = 1_000
+"""Of an agent or session: names are shown in many places, each of which holds little."""
 
 OPEN = ("running", "waiting", "parked")
 ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
@@ -83,11 +89,16 @@ class RunRequest:
                     f"A run needs {name!r} to be a text that is not empty, not {_describe(value.get(name))}. "
                     f"The shape is {shape}."
                 )
+        for name in ("agent", "session"):
+            if len(str(value.get(name))) > LONGEST_NAME:
+                raise RequestError(f"{name!r} may have {LONGEST_NAME} characters, and this has {len(value[name])}.")
         session, options = value.get("session"), value.get("options")
         if session is not None and (not isinstance(session, str) or not session.strip()):
             raise RequestError(f"'session' must be a name or left out, not {_describe(session)}.")
         if options is not None and not isinstance(options, dict):
             raise RequestError(f"'options' must be a JSON object or left out, not {_describe(options)}.")
+        if (size := len(json.dumps(options))) > LARGEST_OPTIONS:
+            raise RequestError(f"'options' may have {LARGEST_OPTIONS} characters of JSON, and these have {size}.")
         return cls(value["agent"], value["prompt"], session, options or {}, _parse_limits(value.get("limits")))
 
     def to_json(self) -> JsonObject:

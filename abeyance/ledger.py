@@ -10,7 +10,7 @@ import copy
 import hashlib
 import json
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from abeyance.answers import Answer, cut, flaw
@@ -21,7 +21,6 @@ KEPT_REFUSALS = 100
 SHOWN_CHARACTERS = 500
 LONGEST_REASON = 2_000
 MOST_WAITING = 500_000
-"""The answers to one turn, as JSON, must fit into its input beside the conversation."""
 
 
 @dataclass
@@ -36,6 +35,7 @@ class Ledger:
         refused_count: how many answers were refused in all.
         last_order: the place, among all that happened in the run, of what happened last.
         keyed: which answer each key came with first, as its SHA-256.
+        room: how many characters of JSON the answers to the next turn may have, beside its conversation.
     """
 
     asked: dict[int, Approval] = field(default_factory=dict)
@@ -46,6 +46,7 @@ class Ledger:
     waiting: dict[int, Response] = field(default_factory=dict)
     delivered: list[Approval] = field(default_factory=list)
     keyed: dict[str, str] = field(default_factory=dict)
+    room: int = MOST_WAITING
 
     @property
     def open(self) -> list[Approval]:
@@ -118,11 +119,11 @@ class Ledger:
             self.keyed[answer.key] = _fingerprint(answer)
         if approval is None:
             return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
-        waiting = sum(len(json.dumps(response.response)) for response in self.waiting.values())
-        if waiting + len(json.dumps(answer.response)) > MOST_WAITING:
-            problem = (
-                f"Answers of {waiting} characters wait for their turn already; send this one when they are through."
-            )
+        response = Response(
+            approval.id, answer.response, approval.tool_use_id, approval.tool, approval.input, approval.digests
+        )
+        if _size(response) > self._room_left():
+            problem = self._too_large(response)
             return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
         decision = Decision(
             response=_shown(answer.response),
@@ -139,10 +140,17 @@ class Ledger:
             order=self.next_order(),
         )
         self.decisions.append(decision)
-        self.waiting[approval.number] = Response(
-            approval.id, answer.response, approval.tool_use_id, approval.tool, approval.input, approval.digests
-        )
+        self.waiting[approval.number] = response
         return decision
+
+    def make_room(self, room: int) -> None:
+        """Let the answers to the next turn have `room` characters, and refuse the latest of those that do not fit."""
+        self.room = room
+        for number, response in reversed(self.waiting.copy().items()):
+            if self._room_left() < 0:
+                del self.waiting[number]
+                self._decision_on(number).refused = self._too_large(response)
+                self.refused_count += 1
 
     def objections(self, answers: Iterable[Answer]) -> list[str]:
         """Why any of `answers`, given together now, would be refused; empty if none. Changes nothing."""
@@ -201,6 +209,16 @@ class Ledger:
     def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> None:
         """Note what a person decided about the run itself."""
         self.decisions.append(Decision(response, at, via, by=by, comment=comment, order=self.next_order()))
+
+    def _room_left(self) -> int:
+        return self.room - sum(_size(response) for response in self.waiting.values())
+
+    def _too_large(self, response: Response) -> str:
+        waiting = f" after the {len(self.waiting)} answers that wait for their turn" if self.waiting else ""
+        return (
+            f"With what was asked it has {_size(response)} characters of JSON, and beside the conversation there is "
+            f"room for {max(self._room_left(), 0)}{waiting}. Send a shorter one, or send it later."
+        )
 
     def _by_key(self, key: str) -> Decision | None:
         return next((decision for decision in self.decisions if decision.key == key), None)
@@ -261,6 +279,10 @@ def _fitting(approval: Approval, response: Any) -> tuple[Approval | None, str]:
 def _told(decision: Decision) -> str:
     who = f" by {decision.by}" if decision.by else ""
     return f"{_shown(decision.response)!r}{who}, {decision.at}"
+
+
+def _size(response: Response) -> int:
+    return len(json.dumps(asdict(response)))
 
 
 def _fingerprint(answer: Answer) -> str:

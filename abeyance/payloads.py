@@ -90,7 +90,8 @@ class WorkerPayloadConverter(CompositePayloadConverter):
         try:
             return self._read_by[encoding].from_payload(payload)
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises about junk, it must not stop the run
-            return Undecodable(f"Its encoding is {name}, and it cannot be read as that: {cut(str(error), SHOWN_ERROR)}")
+            said = cut(str(error).rstrip("."), SHOWN_ERROR)
+            return Undecodable(f"Its encoding is {name}, and it cannot be read as that: {said}.")
 
 
 @dataclass(frozen=True)

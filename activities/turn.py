@@ -165,8 +165,8 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput, worker: str) -
     failure = error if isinstance(error, ApplicationError) else as_application_error(error, activity.info().attempt)
     if not failure.non_retryable:
         return failure
-    # A retry by a person puts the record beside the snapshot, into one message to the server.
-    room = LARGEST_RECORD - len(json.dumps(turn.snapshot))
+    # A retry by a person puts the record beside all that this turn was given, into one message to the server.
+    room = LARGEST_RECORD - len(json.dumps(asdict(replace(turn, record=None))))
     kept = None if journal.untouched() or journal.size > room else journal.read()[1]
     calls = error.calls if isinstance(error, HookFailedError) else []
     details = kept, journal.untouched(), calls, asdict(journal.work(activity.info().attempt, worker))

@@ -72,6 +72,28 @@ def trusting_twice(context: AgentContext) -> Agent:
     )
 
 
+@agent("counted", description="Acts as often as its option `acts` says, asks before each, and each leaves a line")
+def counted(context: AgentContext) -> Agent:
+    """It cannot be built while there is a file `broken`."""
+    if (context.workspace / "broken").exists():
+        raise RuntimeError("broken")
+
+    @tool
+    def act(n: int) -> str:
+        """Act once."""
+        with (context.workspace / "acts").open("a") as log:
+            log.write(f"{context.run_id} {n}\n")
+        return "acted"
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        n = event.tool_use["input"]["n"]
+        if event.interrupt(f"act-{n}", reason={"n": n}) != "y":
+            event.cancel_tool = "denied"
+
+    calls = [ToolCall("act", {"n": n}) for n in range(1, int(context.options.get("acts", 1)) + 1)]
+    return Agent(model=ScriptedModel([calls, "Done."]), tools=[act], hooks=[ask])
+
+
 @agent("patient", description="Its tool waits for the file `go`, or until it is told to stop")
 def patient(context: AgentContext) -> Agent:
     """With the option `ask` it asks a person once the file is there."""

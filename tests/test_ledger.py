@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from dataclasses import asdict
 from typing import Any
 
@@ -158,8 +159,8 @@ class LedgerMachine(RuleBasedStateMachine):
         assert self.ledger.has_answers == bool(self.pending)
         assert {approval.id for approval in self.ledger.delivered} == set(self.given)
 
-    @invariant()
-    def it_comes_back_from_json_as_it_was(self) -> None:
+    def teardown(self) -> None:
+        """The ledger comes back from JSON as it was."""
         text = json.dumps(asdict(self.ledger), allow_nan=False)
         assert value_to_type(Ledger, json.loads(text)) == self.ledger
 
@@ -263,6 +264,31 @@ def test_a_reopened_approval_keeps_its_number_says_why_and_takes_another_answer(
     assert [(a.number, a.error) for a in ledger.open] == [(1, "'int' object has no attribute 'lower'")]
     assert decide(ledger, 1, "yes").refused is None
     assert [response.response for response in ledger.take_answers()] == ["yes"]
+
+
+def test_answers_that_no_turn_can_carry_are_refused() -> None:
+    """The run would be stuck with them for ever."""
+    ledger = asked("first", "second", "third")
+    ledger.make_room(1_500)
+    assert decide(ledger, 1, "x" * 700).refused is None
+    refused = decide(ledger, 2, "y" * 700).refused or ""
+    assert re.fullmatch(
+        r"With what was asked it has 8\d\d characters of JSON, .* room for 6\d\d after the 1 .*", refused
+    )
+    assert decide(ledger, 3, "z").refused is None
+    assert [approval.number for approval in ledger.open] == [2]
+
+
+def test_answers_that_came_while_the_conversation_grew_are_refused_if_there_is_no_room_left() -> None:
+    """The latest first; their approvals are open again."""
+    ledger = asked("first", "second", "third")
+    for number in (2, 1, 3):
+        assert decide(ledger, number, "x" * 700).refused is None
+    ledger.make_room(1_000)
+    assert [approval.number for approval in ledger.open] == [1, 3]
+    assert [bool(decision.refused) for decision in ledger.decisions] == [False, True, True]
+    assert ledger.refused_count == 2
+    assert [response.id for response in ledger.take_answers()] == ["v1:tool:2"]
 
 
 def test_answers_given_together_are_judged_together() -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
@@ -36,6 +37,8 @@ with workflow.unsafe.imports_passed_through():
 
 AGENT_ERROR = "AgentError"
 TURN_TIMEOUT = timedelta(days=7)
+LARGEST_TURN = 2_080_000
+"""Bytes of JSON. The server takes 2 MiB; a turn that is larger could never be started, and the run would be stuck."""
 TOLD = 5
 """How many refusals of one list are told in words."""
 RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1))
@@ -104,7 +107,7 @@ class AgentRun:
                 turn = self._next_turn(wanted, after=result)
             elif result.questions:
                 self._ledger.ask(result.questions, _now())
-                await self._answered()
+                await self._answered(self._next_turn(wanted, after=result))
                 turn = self._next_turn(wanted, after=result, responses=self._ledger.take_answers())
             else:
                 self._ledger.ask([], _now())
@@ -136,8 +139,9 @@ class AgentRun:
             shown_state=after.shown_state if after else None,
         )
 
-    async def _answered(self) -> None:
-        """Wait until at least one open approval has been decided."""
+    async def _answered(self, turn: TurnInput) -> None:
+        """Wait until at least one open approval has been decided, by answers that fit into `turn`."""
+        self._ledger.make_room(LARGEST_TURN - len(json.dumps(asdict(turn))))
         self._story.asks(self._ledger.open)
         if not self._ledger.has_answers:
             self._show("waiting")
@@ -182,9 +186,10 @@ class AgentRun:
         if turn.responses and answering and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
             ran = record["calls"] if record else ()
             if again := self._ledger.reopen(reason, failed=failed, ran=ran):
-                await self._answered()
                 served = [response for response in turn.responses if response.id not in again]
-                return replace(turn, responses=served + self._ledger.take_answers(), record=record)
+                turn = replace(turn, responses=served, record=record)
+                await self._answered(turn)
+                return replace(turn, responses=served + self._ledger.take_answers())
         if not self._carried:
             reason += " What the turn had done is too large to be carried over: the run can only be aborted."
         self._problem, self._verdict = reason, None
