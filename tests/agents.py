@@ -74,8 +74,8 @@ def trusting_twice(context: AgentContext) -> Agent:
 
 @agent("counted", description="Acts as often as its option `acts` says, asks before each, and each leaves a line")
 def counted(context: AgentContext) -> Agent:
-    """It cannot be built while there is a file `broken`."""
-    if (context.workspace / "broken").exists():
+    """With the option `broken` it cannot be built while there is a file of that name."""
+    if context.options.get("broken") and (context.workspace / "broken").exists():
         raise RuntimeError("broken")
 
     @tool

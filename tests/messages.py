@@ -1,0 +1,237 @@
+"""Messages for runs, as Hypothesis thinks of them, and an oracle that says what they may decide.
+
+The oracle is written from README.md and shares no code with `abeyance/answers.py`.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Any
+
+from hypothesis import HealthCheck, Phase, given, settings
+from hypothesis import strategies as st
+from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
+
+from abeyance.contracts import Approval
+
+FIELDS = ["approval", "response", "by", "comment", "key", "interruptResponse", "interruptId", "approvals", ""]
+
+
+@dataclass(frozen=True)
+class Message:
+    """What is sent: `kind` is "signal" or "update", each payload an encoding (or none), metadata and bytes."""
+
+    kind: str
+    name: str
+    payloads: tuple[tuple[bytes | None, tuple[tuple[str, bytes], ...], bytes], ...]
+
+    @property
+    def arguments(self) -> list[RawValue]:
+        return [
+            RawValue(Payload(metadata=dict(more) | ({} if encoding is None else {"encoding": encoding}), data=data))
+            for encoding, more, data in self.payloads
+        ]
+
+
+# What people and programs may send. Targets and fields are near to right ones, since those are what may be mistaken.
+
+TARGETS = st.sampled_from(
+    [1, 2, 3, 0, -1, 99, "1", "#2", " 3 ", "1.0", "act-1", "act-2", "act", "v1:x", "", True, 1.5, []]
+)
+ANSWERS: st.SearchStrategy[Any] = st.sampled_from(["y", "n", "t", 0, 1, False, "", [], {}, None, "y" * 200]) | st.text(
+    max_size=8
+)
+SCALARS = (
+    st.none()
+    | st.booleans()
+    | st.integers()
+    | st.integers(min_value=10**300, max_value=10**310)
+    | st.floats()
+    | st.text(st.characters(codec=None), max_size=12)
+    | TARGETS
+    | ANSWERS
+)
+ADDRESSED = st.fixed_dictionaries(
+    {},
+    optional={
+        "approval": TARGETS | SCALARS,
+        "response": ANSWERS | SCALARS,
+        "by": st.sampled_from(["ann", 5, None, ["x"]]),
+        "comment": st.sampled_from(["fine", {}, None, "x" * 5_000]),
+        "key": st.sampled_from([7, None, "k" * 600]),
+        "extra": SCALARS,
+    },
+)
+STRANDS = st.fixed_dictionaries(
+    {"interruptResponse": st.fixed_dictionaries({}, optional={"interruptId": TARGETS, "response": ANSWERS}) | SCALARS}
+)
+JSON = st.one_of(
+    SCALARS,
+    *[ADDRESSED] * 12,
+    *[STRANDS] * 3,
+    *[st.lists(st.one_of(ADDRESSED, ADDRESSED, STRANDS, TARGETS), max_size=4)] * 4,
+    st.recursive(
+        SCALARS,
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(FIELDS), inner, max_size=4),
+        max_leaves=10,
+    ),
+)
+WRITTEN = st.builds(
+    lambda value, raw: json.dumps(value, ensure_ascii=not raw).encode(errors="surrogatepass"), JSON, st.booleans()
+)
+NO_JSON = [b"", b" ", b"{", b"]", b"nul", b"'y'", b'"y', b"y", b"1 2", b"1,", b"01", b"/**/1", b'"\xff"', b"1\x00"]
+OUTLANDISH = [b"NaN", b"[Infinity]", b"-0", b"1e999", b"1" * 5_000, b"[" * 5_000, b"[" * 200 + b"]" * 200, b'"\\ud800"']
+MARKED = [b"\xef\xbb\xbf[]", b"\xef\xbb\xbf1", '"y"'.encode("utf-16")]
+TWICE = [b'{"approval": 1, "approval": 2, "response": "y"}', b'{"response": "n", "response": "y"}']
+LONG = [b'"' + b"x" * 150_000 + b'"', b"[" + b"1," * 40_000 + b"1]"]
+ODD = st.sampled_from(NO_JSON + OUTLANDISH + MARKED + TWICE + LONG)
+CUT = st.builds(lambda data, at: data[: at % (len(data) or 1)], WRITTEN, st.integers(0, 400))
+DATA = st.one_of(*[WRITTEN] * 6, CUT, ODD, st.binary(max_size=30))
+
+SIGNALS = ["approve", "deny", "respond", "retry", "abort"] * 4 + ["aprove", "Approve", "decide", "status"]
+UPDATES = ["decide"] * 5 + ["approve", "Decide"]
+ENCODINGS = [b"json/plain"] * 30 + [
+    *[b"binary/null", b"binary/plain", b"binary/unknown", b"json/protobuf", b"binary/protobuf", b"", b"\xff", None],
+    *[b"JSON/PLAIN", b"json/plain ", b"text/plain", b"json/external-storage-reference", b"binary/encrypted"],
+]
+METADATA: list[tuple[tuple[str, bytes], ...]] = [()] * 40 + [
+    (("messageType", b"temporal.api.common.v1.Payload"),),
+    (("messageType", b"temporal.api.sdk.v1.ExternalStorageReference"),),
+    (("messageType", b"\xff"),),
+    (("__temporal_external_storage_reference", b"true"),),
+    (("type", b"Keyword"), ("anything", b"\x00")),
+]
+ARGUMENTS = [1] * 30 + [0, 2, 3]
+
+
+def generated(count: int, different: int = 2_500) -> list[Message]:
+    """As many messages, always the same: contents that Hypothesis thinks of, under names and encodings by lot."""
+    contents: list[bytes] = []
+
+    @settings(
+        max_examples=different,
+        derandomize=True,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate],
+        suppress_health_check=list(HealthCheck),
+    )
+    @given(DATA)
+    def collect(data: bytes) -> None:
+        contents.append(data)
+
+    collect()
+    lot = Random(count)
+
+    def message() -> Message:
+        kind, names = ("update", UPDATES) if lot.random() < 0.25 else ("signal", SIGNALS)
+        payloads = [
+            (lot.choice(ENCODINGS), lot.choice(METADATA), lot.choice(contents)) for _ in range(lot.choice(ARGUMENTS))
+        ]
+        return Message(kind, lot.choice(names), tuple(payloads))
+
+    return [message() for _ in range(count)]
+
+
+class UnreadableError(Exception):
+    """The message can be no decision, whatever is open."""
+
+
+def verdicts(message: Message, open_now: Sequence[Approval], *, parked: bool) -> list[bool]:
+    """For each decision that a message asks for, whether it may be applied; one `False` if it is unreadable.
+
+    Args:
+        message: what is sent.
+        open_now: the run's open approvals, no two of one name.
+        parked: whether the run is parked.
+    """
+    try:
+        value = _value(message)
+        if message.kind == "signal" and message.name in ("retry", "abort"):
+            _need(value is None or (isinstance(value, dict) and set(value) <= {"by", "comment"} and _texts(value)))
+            return [parked]
+        if message.kind == "signal" and message.name in ("approve", "deny"):
+            items = value if isinstance(value, list) else [value]
+            _need(items)
+            return [_names(_target(item), open_now) for item in items]
+        if (message.kind, message.name) not in (("signal", "respond"), ("update", "decide")):
+            return [False]
+        if isinstance(value, list) and any(map(_addressed, value)):
+            _need(all(map(_addressed, value)))
+            return [_answers(item, open_now) for item in value]
+        if _addressed(value):
+            return [_answers(value, open_now)]
+        _need(value is not None and value != [])
+        return [len(open_now) == 1]
+    except UnreadableError:
+        return [False]
+
+
+def _need(condition: Any) -> None:
+    if not condition:
+        raise UnreadableError
+
+
+def _value(message: Message) -> Any:
+    """The one JSON value of a message, `None` for none at all."""
+    if not message.payloads:
+        return None
+    _need(len(message.payloads) == 1)
+    [(encoding, more, data)] = message.payloads
+    _need("__temporal_external_storage_reference" not in dict(more))
+    if encoding == b"binary/null" and not data:
+        return None
+    _need(encoding == b"json/plain" and len(data) <= 100_000 and b"[" * 50 not in data)
+    try:
+        value = json.loads(data.decode("utf-8-sig"), object_pairs_hook=_once)
+        json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except ValueError as error:
+        raise UnreadableError from error
+    return value
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    _need(len(dict(pairs)) == len(pairs))
+    return dict(pairs)
+
+
+def _texts(value: dict[str, Any]) -> bool:
+    given_texts = [value[name] for name in ("by", "comment", "key") if value.get(name) is not None]
+    return all(isinstance(text, str) for text in given_texts) and len(value.get("key") or "") < 400
+
+
+def _addressed(value: Any) -> bool:
+    return isinstance(value, dict) and not set(value).isdisjoint({"approval", "response", "interruptResponse"})
+
+
+def _target(item: Any) -> Any:
+    if isinstance(item, dict):
+        _need(set(item) <= {"approval", "by", "comment", "key"} and _texts(item))
+        item = item.get("approval")
+    _need(item is None or type(item) is int or (isinstance(item, str) and item.strip()))
+    return item
+
+
+def _answers(item: dict[str, Any], open_now: Sequence[Approval]) -> bool:
+    if "interruptResponse" in item:
+        block = item["interruptResponse"]
+        _need(len(item) == 1 and isinstance(block, dict) and set(block) == {"interruptId", "response"})
+        _need(isinstance(block["interruptId"], str) and block["response"] is not None)
+        return any(block["interruptId"] in (approval.id, approval.name) for approval in open_now)
+    _need(item.get("response") is not None)
+    return _names(_target({name: item[name] for name in item if name != "response"}), open_now)
+
+
+def _names(target: Any, open_now: Sequence[Approval]) -> bool:
+    """Whether `target` names something that is open, or is none while one is open."""
+    if target is None:
+        return len(open_now) == 1
+    if isinstance(target, str):
+        number = re.fullmatch(r"#?([0-9]{1,9})", target.strip())
+        target = int(number[1]) if number else target.strip()
+    return any(target in (approval.number, approval.id, approval.name) for approval in open_now)
