@@ -144,7 +144,7 @@ def asks_much(context: AgentContext) -> Agent:
         return f"seen {n}"
 
     def ask(event: BeforeToolCallEvent) -> None:
-        if event.interrupt("look", reason="x" * 5_000) != "y":
+        if event.interrupt("look", reason="x" * context.options.get("length", 5_000)) != "y":
             event.cancel_tool = "denied"
 
     calls = [ToolCall("look", {"n": n}) for n in range(int(context.options["calls"]))]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -189,6 +189,20 @@ async def test_a_hundred_long_questions_fit_into_the_result(start_world: Start) 
         assert (note.work.ran_count, len(note.work.ran)) == (100, MOST_RAN)
 
 
+async def test_very_many_long_comments_do_not_keep_a_run_from_its_end(start_world: Start) -> None:
+    """A result beyond 2 MiB would never be accepted: the latest decisions are in it."""
+    async with start_world() as world:
+        run = await world.start("asks-much", "go", options={"calls": 240, "length": 1})
+        await run.reaches("waiting", approvals=240)
+        for first in range(1, 241, 40):
+            comments = [{"approval": number, "comment": "x" * 2_000} for number in range(first, first + 40)]
+            await run.handle.signal("approve", comments)
+        result = await run.result()
+        assert 150 < len(result.decisions) < 240
+        assert [decision.approval for decision in result.decisions] == list(range(241 - len(result.decisions), 241))
+        assert json_size(result.decisions) <= DECISIONS_BYTES
+
+
 @pytest.fixture
 def queue(client: Client, workspace: Path) -> World:
     """A task queue without a worker."""
@@ -284,6 +298,10 @@ def test_a_summary_is_short_in_any_script() -> None:
         assert told.endswith("…")
 
 
+def json_size(items: Sequence[Any]) -> int:
+    return sum(len(json.dumps(asdict(item))) for item in items)
+
+
 def told_turn(story: Story, number: int, work: Work) -> None:
     story.begins(TurnInput("r", "cleaner", number, prompt="go"), [], number, AT)
     story.ends(TurnResult("end_turn", "Done.", {}, work=work), AT)
@@ -292,21 +310,20 @@ def told_turn(story: Story, number: int, work: Work) -> None:
 def test_a_story_stays_small_whatever_is_asked() -> None:
     """The latest are kept, shortened, however long they are and in whatever script."""
     story = Story("\u4e2d" * 100_000, AT)
-    for number in range(1, 2_001):
-        story.asks([approval(number, reason="\u4e2d" * 50_000, input={"text": "\U0001f600" * 50_000})])
-        told_turn(
-            story, number, Work(1, "w", None, [Ran("t" * 64, f"{number}-{n}", "success", AT, "w") for n in range(50)])
-        )
+    for number in range(1, 201):
+        story.asks([approval(number, reason="\u4e2d" * 5_000, input={"text": "\U0001f600" * 5_000})])
+        calls = [Ran("t" * 64, f"{number}-{n}", "success", AT, "w") for n in range(50)]
+        told_turn(story, number, Work(1, "w", None, calls))
     assert len(json.dumps(story.prompt)) < 20_000
     asked, turns = story.asked, story.turns
-    assert sum(len(json.dumps(asdict(item))) for item in asked) <= APPROVALS_BYTES
-    assert sum(len(json.dumps(asdict(item))) for item in turns) <= TURNS_BYTES
-    assert (asked[-1].number, turns[-1].number) == (2_000, 2_000)
-    assert [item.number for item in asked] == list(range(asked[0].number, 2_001))
-    decisions = [Decision("y", AT, "x", number, comment="\u4e2d" * 2_000, order=number) for number in range(1, 2_001)]
+    assert APPROVALS_BYTES // 2 < json_size(asked) <= APPROVALS_BYTES
+    assert TURNS_BYTES // 2 < json_size(turns) <= TURNS_BYTES
+    assert (asked[-1].number, turns[-1].number) == (200, 200)
+    assert [item.number for item in asked] == list(range(asked[0].number, 201))
+    decisions = [Decision("y", AT, "x", number, comment="\u4e2d" * 2_000, order=number) for number in range(1, 201)]
     kept = latest(decisions)
     assert kept == decisions[-len(kept) :]
-    assert DECISIONS_BYTES // 2 < sum(len(json.dumps(asdict(item))) for item in kept) <= DECISIONS_BYTES
+    assert DECISIONS_BYTES // 2 < json_size(kept) <= DECISIONS_BYTES
 
 
 def test_hundreds_of_short_questions_are_all_kept() -> None:
@@ -346,6 +363,7 @@ def test_of_very_many_calls_the_first_and_the_latest_are_told() -> None:
     half = MOST_RAN // 2
     kept = [*range(half), *range(3 * MOST_RAN - half, 3 * MOST_RAN)]
     assert [call.tool_use_id for call in work.ran] == [f"use-{number}" for number in kept]
+    assert 0 < journal.size < 300 * MOST_RAN
 
 
 def test_a_call_that_was_prevented_and_then_ran_is_told_once() -> None:
