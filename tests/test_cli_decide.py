@@ -234,8 +234,9 @@ async def test_somebody_answers_while_a_person_thinks(
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("answers", [True, False], ids=["a worker answers", "none does"])
 async def test_a_call_in_doubt_is_settled_on_a_terminal(
-    client: Client, cli: Cli, settings: Settings, tmp_path: Path
+    answers: bool, client: Client, cli: Cli, settings: Settings, tmp_path: Path
 ) -> None:
     """`result` asks what came of the call, so that nobody has to type JSON."""
     world = World(client, settings)
@@ -248,8 +249,10 @@ async def test_a_call_in_doubt_is_settled_on_a_terminal(
             return nursery.has_died(doomed)
 
         await until(dead, what="the worker to die")
-        nursery.fork(settings.task_queue)
+        second = nursery.fork(settings.task_queue)
         await run.reaches("waiting", approvals=1)
+        if not answers:
+            nursery.kill(second)
         with typing_at(cli, tmp_path, "respond", run.id) as terminal:
             said = await terminal.says("Your answer (retry, skip, result)")
             assert "retry: run it again" in said
@@ -257,6 +260,8 @@ async def test_a_call_in_doubt_is_settled_on_a_terminal(
             await terminal.says("What came of the call")
             terminal.type("it went through\n")
             assert await terminal.ends() == 0
+            assert ("No worker answered" in terminal.output) != answers
+        nursery.fork(settings.task_queue)
         assert [d.response for d in (await run.result()).decisions] == [{"result": "it went through"}]
 
 

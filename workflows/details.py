@@ -57,6 +57,7 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
                 "reason": _cut(approval.reason),
                 "input": _cut(approval.input),
                 "asked_at": approval.asked_at,
+                "choices": approval.choices,
             }
             for approval in status.approvals
         ]
