@@ -12,12 +12,13 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_bench.py \
+	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_bench.py \
 		--ignore tests/ui $(ARGS)
 
-# What wants the machine to itself: workers killed at every point and under 200 runs, and the benchmark's smoke run.
+# What wants the machine to itself: workers killed at every point and under 200 runs, ten thousand payloads and ten
+# thousand signals, and the benchmark's smoke run.
 test-long: .venv/installed
-	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_bench.py
+	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_fuzz.py tests/test_bench.py
 
 # Drives the Temporal UI in a headless Chromium, which has to be there: apt-get install chromium.
 # SCREENSHOTS=<directory> keeps what it saw.

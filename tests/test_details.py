@@ -6,6 +6,7 @@ import json
 import re
 from dataclasses import replace
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 from hypothesis import example, given, settings
@@ -244,3 +245,9 @@ async def test_the_server_serves_it_all(world: World) -> None:
     assert {"approve", "deny", "respond", "retry", "abort"} <= set(described)
     assert all(described.values())
     assert await (await started.handle.describe()).static_summary() == f"`file-manager: {prompt}`"
+
+
+@given(st.text(st.characters(codec=None)))
+@settings(deadline=None)
+def test_a_size_is_what_a_browser_encodes(text: str) -> None:
+    assert encoded_size(text) == len(quote(text, safe="!~*'()", errors="replace"))

@@ -224,7 +224,7 @@ async def test_ten_thousand_payloads(start_world: Start) -> None:
     async with start_world(task_queue=world.settings.task_queue) as world:  # with all of it to be replayed
         for asked in runs:
             await finish(asked, world)
-        for message in [message for asked, message in held if asked.kind == "1"][:10]:
+        for message in [m for asked, m in held if asked.kind == "1" and asked.verdicts(m) == [True]][::20]:
             fresh = await asking(world, "1")
             await (fresh.run.handle.signal if message.kind == "signal" else fresh.run.handle.execute_update)(
                 message.name, args=message.arguments
