@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test test-long test-ui chaos bench check lock clean
+.PHONY: demo up test test-long fuzz test-ui chaos bench check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -15,10 +15,14 @@ test: .venv/installed
 	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_bench.py \
 		--ignore tests/ui $(ARGS)
 
-# What wants the machine to itself: workers killed at every point and under 200 runs, ten thousand payloads and ten
-# thousand signals, and the benchmark's smoke run.
+# What wants the machine to itself: workers killed at every point and under 40 runs, a thousand odd payloads, and the
+# benchmarks' smoke runs.
 test-long: .venv/installed
-	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_fuzz.py tests/test_bench.py
+	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_bench.py tests/test_fuzz.py -k "not ten_thousand"
+
+# Sends ten thousand odd payloads to waiting runs, and ten thousand signals to one.
+fuzz: .venv/installed
+	MESSAGES=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py $(ARGS)
 
 # Drives the Temporal UI in a headless Chromium, which has to be there: apt-get install chromium.
 # SCREENSHOTS=<directory> keeps what it saw.

@@ -27,9 +27,9 @@ async def test_killed_at_every_point(client: Client, tmp_path: Path) -> None:
 
 @pytest.mark.timeout(400)
 async def test_killed_at_random(client: Client, tmp_path: Path) -> None:
-    """Two workers are killed again and again under 200 runs."""
-    counted = await random_points(client, tmp_path, 200)
+    """Two workers are killed again and again under 40 runs; `make chaos` has a thousand."""
+    counted = await random_points(client, tmp_path, 40)
     print(f"at random: {counted}")
     assert counted.violations == 0, counted.notes
-    assert counted.runs == 200
-    assert counted.kills >= 10
+    assert counted.runs == 40
+    assert counted.kills >= 2
