@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test test-long fuzz test-ui chaos bench check lock clean
+.PHONY: demo up test test-long test-bench fuzz test-ui chaos bench check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -15,10 +15,13 @@ test: .venv/installed
 	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_bench.py \
 		--ignore tests/ui $(ARGS)
 
-# What wants the machine to itself: workers killed at every point and under 40 runs, a thousand odd payloads, and the
-# benchmarks' smoke runs.
+# What wants the machine to itself: workers killed at every point and under 40 runs, and a thousand odd payloads.
 test-long: .venv/installed
-	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_bench.py tests/test_fuzz.py -k "not ten_thousand"
+	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_fuzz.py -k "not ten_thousand"
+
+# The benchmarks' smoke runs.
+test-bench: .venv/installed
+	$(BIN)/python -m pytest -q tests/test_bench.py
 
 # Sends ten thousand odd payloads to waiting runs, and ten thousand signals to one.
 fuzz: .venv/installed

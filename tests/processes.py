@@ -9,6 +9,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
 from pathlib import Path
@@ -210,6 +211,20 @@ class Terminal(ChildProcess):
     def __init__(self, process: subprocess.Popen[bytes], log: Path, master: int):
         super().__init__(process, log)
         self._master = master
+        log.touch()
+        self._copying = threading.Thread(target=self._copy, args=(log,), daemon=True)
+        self._copying.start()
+
+    async def ends(self, patience: float = PATIENCE) -> int:
+        """Wait until the program has ended, and all that it printed has arrived; gives its exit status."""
+        status = await super().ends(patience)
+        await asyncio.to_thread(self._copying.join, 10)
+        return status
+
+    def _copy(self, log: Path) -> None:
+        with suppress(OSError), log.open("ab", buffering=0) as out:
+            while data := os.read(self._master, 65_536):
+                out.write(data)
 
     def type(self, text: str) -> None:
         """Type a text."""
@@ -225,15 +240,6 @@ def on_terminal(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: 
     )
     os.close(slave)
     terminal = Terminal(process, log, master)
-    log.touch()
-
-    def copy() -> None:
-        with suppress(OSError), log.open("ab", buffering=0) as out:
-            while data := os.read(master, 65_536):
-                out.write(data)
-
-    loop = asyncio.get_running_loop()
-    copying = loop.run_in_executor(None, copy)
     try:
         yield terminal
     finally:
@@ -242,4 +248,3 @@ def on_terminal(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: 
         for pid in offspring:
             with suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        del copying

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -11,6 +12,13 @@ from abeyance.contracts import RunStatus
 from tests.chaos.agents import effects_of
 from tests.conftest import Start
 from tests.support import StartedRun, World, until
+
+
+@pytest.fixture
+async def world(start_world: Start) -> AsyncIterator[World]:
+    """A worker with its cache: what is decided here is decided in turns, and replay is for other tests to try."""
+    async with start_world() as started:
+        yield started
 
 
 def done(world: World, run: StartedRun, *whats: str) -> list[str]:
