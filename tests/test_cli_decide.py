@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from abeyance.cli.questions import Option, chosen, options_of
 from abeyance.contracts import Approval
+from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.chaos.workers import Nursery
 from tests.command_line import Cli
@@ -251,6 +252,12 @@ async def test_a_call_in_doubt_is_settled_on_a_terminal(
         await until(dead, what="the worker to die")
         second = nursery.fork(settings.task_queue)
         await run.reaches("waiting", approvals=1)
+
+        async def recorded() -> bool:
+            return bool((await Runs(client, settings.task_queue).summary(run.id)).approvals)
+
+        # A query may be answered before its workflow task is: what a dead worker leaves is what the server has.
+        await until(recorded, what="the question to be in the memo")
         if not answers:
             nursery.kill(second)
         with typing_at(cli, tmp_path, "respond", run.id) as terminal:
