@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from abeyance.errors import ConfigurationError
+from abeyance.places import Place
 
 MOST_SECONDS = 7 * 24 * 3600.0
 """The most that any time may be set to: what a turn may take."""
@@ -23,6 +24,14 @@ class Settings:
         model: `ABEYANCE_MODEL`, "offline" or "<provider>:<model id>". Default "offline".
         workspace: `ABEYANCE_WORKSPACE`, the directory that the example file tools may touch.
             Default ".abeyance/workspace".
+        sessions: `ABEYANCE_SESSIONS`, a directory or "s3://bucket/prefix": where sessions are kept between runs.
+            Default ".abeyance/sessions".
+        storage: `ABEYANCE_STORAGE`, a directory or "s3://bucket/prefix" that all workers and clients share: where
+            payloads are kept that are too large for Temporal. Default: nowhere.
+        compression: `ABEYANCE_COMPRESSION`, "on" or "off": whether large payloads are compressed. Default on.
+        keys: `ABEYANCE_KEYS`, the keys that payloads are encrypted with, as `abeyance.converter` reads them; never
+            shown. Default: none, payloads are not encrypted.
+        keys_file: `ABEYANCE_KEYS_FILE`, a file that holds them instead.
         heartbeat_timeout: `ABEYANCE_HEARTBEAT_TIMEOUT`, in seconds: how long a silent worker is believed to
             live before its turn goes to another one. Default 20.
         shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
@@ -34,6 +43,11 @@ class Settings:
     agents: tuple[str, ...] = ("agents",)
     model: str = "offline"
     workspace: Path = Path(".abeyance/workspace")
+    sessions: Place = field(default_factory=lambda: Place(Path(".abeyance/sessions")))
+    storage: Place | None = None
+    compression: bool = True
+    keys: str = field(default="", repr=False)
+    keys_file: Path | None = None
     heartbeat_timeout: float = 20.0
     shutdown_grace: float = 30.0
     test_fault: str = ""
@@ -45,13 +59,16 @@ class Settings:
         Raises:
             ConfigurationError: if a value cannot be used, or a name that starts with `ABEYANCE_` is unknown.
         """
-        # ABEYANCE_SESSIONS is taken already, so that an environment can be written once for later versions.
         known = {
             "ABEYANCE_TASK_QUEUE",
             "ABEYANCE_AGENTS",
             "ABEYANCE_MODEL",
             "ABEYANCE_WORKSPACE",
             "ABEYANCE_SESSIONS",
+            "ABEYANCE_STORAGE",
+            "ABEYANCE_COMPRESSION",
+            "ABEYANCE_KEYS",
+            "ABEYANCE_KEYS_FILE",
             "ABEYANCE_HEARTBEAT_TIMEOUT",
             "ABEYANCE_SHUTDOWN_GRACE",
             "ABEYANCE_TEST_FAULT",
@@ -68,10 +85,26 @@ class Settings:
             agents=agents,
             model=given.get("ABEYANCE_MODEL", cls.model),
             workspace=Path(given.get("ABEYANCE_WORKSPACE", cls.workspace)),
+            sessions=_place(given, "ABEYANCE_SESSIONS") or Place(Path(".abeyance/sessions")),
+            storage=_place(given, "ABEYANCE_STORAGE"),
+            compression=_switch(given, "ABEYANCE_COMPRESSION", cls.compression),
+            keys=given.get("ABEYANCE_KEYS", ""),
+            keys_file=Path(given["ABEYANCE_KEYS_FILE"]) if "ABEYANCE_KEYS_FILE" in given else None,
             heartbeat_timeout=_seconds(given, "ABEYANCE_HEARTBEAT_TIMEOUT", cls.heartbeat_timeout, at_least=1),
             shutdown_grace=_seconds(given, "ABEYANCE_SHUTDOWN_GRACE", cls.shutdown_grace, at_least=0),
             test_fault=given.get("ABEYANCE_TEST_FAULT", ""),
         )
+
+
+def _place(env: Mapping[str, str], name: str) -> Place | None:
+    return Place.parse(env[name], name) if name in env else None
+
+
+def _switch(env: Mapping[str, str], name: str, default: bool) -> bool:
+    value = env.get(name, "on" if default else "off").lower()
+    if value not in ("on", "off"):
+        raise ConfigurationError(f"{name} is on or off, not {env[name]!r}.")
+    return value == "on"
 
 
 def _seconds(env: Mapping[str, str], name: str, default: float, *, at_least: float) -> float:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from abeyance.errors import ConfigurationError
+from abeyance.places import Place
 from abeyance.settings import Settings
 
 
@@ -25,11 +26,29 @@ def test_every_setting_is_read() -> None:
             "ABEYANCE_AGENTS": "agents, my.agents ,,",
             "ABEYANCE_MODEL": "bedrock:some.model",
             "ABEYANCE_WORKSPACE": "/srv/files",
+            "ABEYANCE_SESSIONS": "s3://our-bucket/agents/sessions/",
+            "ABEYANCE_STORAGE": "/srv/payloads",
+            "ABEYANCE_COMPRESSION": "Off",
+            "ABEYANCE_KEYS": "k1:secret",
+            "ABEYANCE_KEYS_FILE": "/run/secrets/keys",
             "ABEYANCE_HEARTBEAT_TIMEOUT": "2.5",
             "ABEYANCE_SHUTDOWN_GRACE": "0",
         }
     )
-    assert settings == Settings("files", ("agents", "my.agents"), "bedrock:some.model", Path("/srv/files"), 2.5, 0.0)
+    assert settings == Settings(
+        task_queue="files",
+        agents=("agents", "my.agents"),
+        model="bedrock:some.model",
+        workspace=Path("/srv/files"),
+        sessions=Place(bucket="our-bucket", prefix="agents/sessions"),
+        storage=Place(directory=Path("/srv/payloads")),
+        compression=False,
+        keys="k1:secret",
+        keys_file=Path("/run/secrets/keys"),
+        heartbeat_timeout=2.5,
+        shutdown_grace=0.0,
+    )
+    assert "secret" not in repr(settings).replace("/run/secrets/", "")
 
 
 def test_an_empty_value_is_an_unset_one_and_blanks_around_it_do_not_count() -> None:
@@ -44,8 +63,15 @@ def test_an_unknown_setting_is_refused_and_the_known_are_listed() -> None:
         Settings.from_env({"ABEYANCE_MODLE": "offline"})
 
 
-def test_the_name_for_sessions_is_taken_already() -> None:
-    assert Settings.from_env({"ABEYANCE_SESSIONS": "sessions"}) == Settings()
+@pytest.mark.parametrize("value", ["s3://", "s3:///prefix", "s3://A", "gs://bucket", "https://bucket.example/x"])
+def test_a_place_that_is_none_is_refused(value: str) -> None:
+    with pytest.raises(ConfigurationError, match="ABEYANCE_SESSIONS must be a directory or s3://bucket/prefix"):
+        Settings.from_env({"ABEYANCE_SESSIONS": value})
+
+
+def test_a_switch_is_on_or_off() -> None:
+    with pytest.raises(ConfigurationError, match="ABEYANCE_COMPRESSION is on or off, not 'yes'"):
+        Settings.from_env({"ABEYANCE_COMPRESSION": "yes"})
 
 
 @pytest.mark.parametrize("value", ["soon", "-1", "0.5", "nan", "inf", "1e300", "20s", "604801"])

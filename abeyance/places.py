@@ -1,0 +1,55 @@
+"""Where things are kept beside Temporal: a directory of this machine, or a prefix of an S3 bucket."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from abeyance.errors import ConfigurationError
+
+SHAPE = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?")
+
+
+@dataclass(frozen=True)
+class Place:
+    """A directory, or a bucket with a prefix that is empty or ends without a slash; the other is `None`."""
+
+    directory: Path | None = None
+    bucket: str | None = None
+    prefix: str = ""
+
+    @classmethod
+    def parse(cls, text: str, setting: str) -> Place:
+        """Read a place as it is set: a directory, or "s3://bucket/prefix".
+
+        Args:
+            text: what was set, not empty.
+            setting: the setting's name, for the error's words.
+
+        Raises:
+            ConfigurationError: if it is an address of another kind, or names no bucket.
+        """
+        if "://" not in text:
+            return cls(directory=Path(text))
+        fits = SHAPE.fullmatch(text)
+        if not fits:
+            raise ConfigurationError(f"{setting} must be a directory or s3://bucket/prefix, not {text!r}.")
+        return cls(bucket=fits["bucket"], prefix=fits["prefix"] or "")
+
+    def __str__(self) -> str:
+        """The place as it is set."""
+        return str(self.directory) if self.directory else f"s3://{self.bucket}/{self.prefix}".rstrip("/")
+
+    def key(self, name: str) -> str:
+        """The key of `name` in the bucket."""
+        return f"{self.prefix}/{name}" if self.prefix else name
+
+
+def s3_client() -> Any:
+    """An S3 client as the usual AWS variables and files say, the endpoint included; safe to use from threads."""
+    import boto3
+    from botocore.config import Config
+
+    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10))
