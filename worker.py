@@ -26,8 +26,10 @@ from abeyance.models import build_model
 from abeyance.payloads import reading_anything
 from abeyance.registry import Registration, load_agents
 from abeyance.settings import Settings
+from activities.conversations import Conversations
 from activities.faults import Faults
 from activities.invocation import AgentBuilder
+from activities.memory import Memory
 from activities.turn import MAX_TURNS, Turns
 from workflows.agent_run import AgentRun
 
@@ -52,14 +54,20 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
     """
     tuning.configure(settings)
     identity = more.pop("identity", None) or f"{os.getpid()}@{socket.gethostname()}"
+    conversations = Conversations()
     turns = Turns(
-        AgentBuilder(settings, registrations), identity, attributes.Lookup(client), Faults(settings.test_fault)
+        AgentBuilder(settings, registrations),
+        identity,
+        conversations,
+        attributes.Lookup(client),
+        Faults(settings.test_fault),
     )
+    memory = Memory(conversations, stored_elsewhere=settings.storage is not None)
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
         "identity": identity,
         "workflows": [AgentRun],
-        "activities": [turns.run_turn],
+        "activities": [turns.run_turn, memory.carry],
         "max_concurrent_activities": MAX_TURNS,
         "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
         # There is no external storage; at 1, looking for it takes no asyncio task per signal.

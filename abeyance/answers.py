@@ -103,6 +103,30 @@ def read_response(args: Sequence[Any]) -> list[Answer]:
     return [Answer(None, value)]
 
 
+@dataclass(frozen=True)
+class Said:
+    """A further prompt, as it was typed. With `agent` set, it is meant for a run of that agent only."""
+
+    text: str
+    by: str | None = None
+    key: str | None = None
+    agent: str | None = None
+
+
+def read_prompt(args: Sequence[Any]) -> Said:
+    """Read the payload of the signal and update `say`: a text, or `{"prompt": ..., "by"?, "key"?, "agent"?}`.
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
+    value = _only("say", args)
+    given = {"prompt": value} if isinstance(value, str) else value
+    if not isinstance(given, dict) or not isinstance(given.get("prompt"), str) or not given["prompt"].strip():
+        raise UnreadableError('say takes the next prompt, a text that is not empty, or {"prompt": "...", "by": "..."}.')
+    _refuse_unknown_keys("say", given, {"prompt", "by", "key", "agent"})
+    return Said(given["prompt"], _text(given, "by", MAX_BY), _key(given), _text(given, "agent", MAX_COMMENT))
+
+
 def read_note(verb: str, args: Sequence[Any]) -> tuple[str | None, str | None]:
     """Read who sent `retry` or `abort`, and with what comment: no input, or an object with "by" and "comment".
 

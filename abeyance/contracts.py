@@ -15,6 +15,9 @@ from abeyance.errors import RequestError
 
 WORKFLOW_TYPE = "AgentRun"
 TURN_ACTIVITY = "run_turn"
+LOAD_SESSION = "load_session"
+SAVE_SESSION = "save_session"
+CARRY = "carry"
 CHECKPOINT = "checkpoint"
 APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
@@ -26,7 +29,7 @@ LARGEST_OPTIONS = 100_000
 LONGEST_NAME = 1_000
 """Of an agent or session: names are shown in many places, each of which holds little."""
 
-OPEN = ("running", "waiting", "parked")
+OPEN = ("running", "waiting", "listening", "parked")
 ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
 
 JsonObject = dict[str, Any]
@@ -58,7 +61,9 @@ class Limits:
 class RunRequest:
     """The one argument of the workflow `AgentRun`: which agent is to do what.
 
-    `session` names what is remembered between runs, `options` is handed to the agent's factory as it is.
+    `session` names what is remembered between runs, `options` is handed to the agent's factory as it is. An
+    `interactive` run does not end with the agent's word, but waits for further prompts until it is told to finish.
+    `key` is set by programs that may give the same prompt twice, so that it counts once.
     """
 
     agent: str
@@ -66,6 +71,8 @@ class RunRequest:
     session: str | None = None
     options: JsonObject = field(default_factory=dict)
     limits: Limits = field(default_factory=Limits)
+    interactive: bool = False
+    key: str | None = None
 
     @classmethod
     def parse(cls, value: Any) -> RunRequest:
@@ -77,7 +84,7 @@ class RunRequest:
         Raises:
             RequestError: if it is not a JSON object of the shape above; the message names the field.
         """
-        shape = '{"agent": "...", "prompt": "...", "session"?: "...", "options"?: {...}, "limits"?: {...}}'
+        shape = '{"agent": "...", "prompt": "...", "session"?: "...", "options"?: {...}, "limits"?: {...}, ...}'
         if problem := flaw(value):
             raise RequestError(f"A run's input must be JSON that can be kept. {problem}")
         if not isinstance(value, dict):
@@ -99,11 +106,30 @@ class RunRequest:
             raise RequestError(f"'options' must be a JSON object or left out, not {_describe(options)}.")
         if (size := len(json.dumps(options))) > LARGEST_OPTIONS:
             raise RequestError(f"'options' may have {LARGEST_OPTIONS} characters of JSON, and these have {size}.")
-        return cls(value["agent"], value["prompt"], session, options or {}, _parse_limits(value.get("limits")))
+        interactive, key = value.get("interactive"), value.get("key")
+        if not isinstance(interactive, bool | None):
+            raise RequestError(f"'interactive' must be true or false, not {_describe(interactive)}.")
+        if not isinstance(key, str | None) or len(key or "") > LONGEST_NAME:
+            raise RequestError(f"'key' must be a text of at most {LONGEST_NAME} characters, not {_describe(key)}.")
+        limits = _parse_limits(value.get("limits"))
+        return cls(value["agent"], value["prompt"], session, options or {}, limits, interactive or False, key)
 
     def to_json(self) -> JsonObject:
         """The same as a JSON object, as the workflow takes it."""
         return asdict(self)
+
+
+@dataclass
+class Prompt:
+    """What the agent is asked to do in a turn of its own: the run's first prompt, or what `say` has queued.
+
+    `at` is when it came, `by` who sent it, and `key` as in `RunRequest`.
+    """
+
+    text: str
+    at: str
+    by: str | None = None
+    key: str | None = None
 
 
 @dataclass
@@ -143,11 +169,11 @@ class TurnInput:
     """All that a worker needs to run one turn, whichever worker it is.
 
     `prompt` begins a turn, `responses` resume one that asked; with neither, the turn goes on where a checkpoint
-    left it. `snapshot` is what the last turn left: a Strands snapshot of the preset "session" as JSON, bytes
-    encoded as `strands.types.session` does. `calls` are the tool calls that the last turn has started and not
-    finished, and `record` is what a turn that failed for good had done: both as `activities.journal` wrote them.
-    `shown_state` is the agent's state when the open batch of tool calls was shown to people, `None` where that is
-    the snapshot's.
+    left it. `conversation` names what the last turn left, which the run's history holds: see
+    `activities.conversations`. `calls` are the tool calls that the last turn has started and not finished, and
+    `record` is what a turn that failed for good had done: both as `activities.journal` wrote them. `shown_state` is
+    the agent's state when the open batch of tool calls was shown to people, `None` where that is the conversation's.
+    `chain` is the same for all executions of the run that follow each other, and no other run's.
     """
 
     run_id: str
@@ -157,13 +183,13 @@ class TurnInput:
     options: JsonObject = field(default_factory=dict)
     prompt: str | None = None
     responses: list[Response] | None = None
-    snapshot: JsonObject | None = None
+    conversation: str = ""
     calls: JsonObject = field(default_factory=dict)
     record: JsonObject | None = None
-    used_ids: list[str] = field(default_factory=list)
     usage: Usage = field(default_factory=Usage)
     limits: Limits = field(default_factory=Limits)
     shown_state: JsonObject | None = None
+    chain: str = ""
 
 
 @dataclass
@@ -214,19 +240,20 @@ class TurnResult:
     """What a turn came to: a final `message` (text), or `questions` that wait for people.
 
     `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
-    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `calls` are the calls not finished,
-    `used_ids` the tool-use ids that a provider may use again, `structured_output` the agent's, as JSON, and
-    `shown_state` what the next turn takes under this name. `work` says who did it and what ran. `attributes` says
-    whether the search attributes are registered; `None`, that the worker could not find out.
+    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `conversation` names what the agent knows now
+    and `delta` is what is new in it, as `activities.conversations` writes it. `calls` are the calls not finished,
+    `structured_output` is the agent's, as JSON, and `shown_state` what the next turn takes under this name. `work`
+    says who did it and what ran. `attributes` says whether the search attributes are registered; `None`, that the
+    worker could not find out.
     """
 
     stop_reason: str
     message: str
-    snapshot: JsonObject
+    conversation: str
+    delta: JsonObject
     questions: list[Question] = field(default_factory=list)
     calls: JsonObject = field(default_factory=dict)
     usage: Usage = field(default_factory=Usage)
-    used_ids: list[str] = field(default_factory=list)
     structured_output: Any = None
     shown_state: JsonObject | None = None
     work: Work = field(default_factory=Work)
@@ -294,6 +321,7 @@ class TurnNote:
         stop_reason: as in `TurnResult`; `None` if it has not ended, or failed for good.
         problem: why it failed for good.
         usage: what its model calls have cost. A turn that failed for good counts in the note of its retry.
+        prompt: what it was asked to do, shortened, if it began with a prompt, and `by` whom.
     """
 
     number: int
@@ -305,6 +333,67 @@ class TurnNote:
     problem: str | None = None
     usage: Usage = field(default_factory=Usage)
     work: Work = field(default_factory=Work)
+    prompt: str | None = None
+    by: str | None = None
+
+
+@dataclass
+class SessionFacts:
+    """What a run has found in its session, and what has become of that.
+
+    Attributes:
+        name: the session's.
+        version: the store's name for what it holds, `None` for nothing.
+        found: how many messages the session had when the run began.
+        remembers: what the agent's state held then, shortened.
+        conversation: names the conversation that the store holds.
+        written: whether this run has written it.
+        problem: why it could not be written, if a person has let it be.
+    """
+
+    name: str
+    version: str | None = None
+    found: int = 0
+    remembers: JsonObject = field(default_factory=dict)
+    conversation: str = ""
+    written: bool = False
+    problem: str | None = None
+
+
+@dataclass
+class SessionRead:
+    """What the activity `load_session` gives: what the session holds. `delta` is the whole conversation, packed."""
+
+    facts: SessionFacts
+    conversation: str = ""
+    delta: str | None = None
+
+
+@dataclass
+class SessionWrite:
+    """What the activity `save_session` is to write: the agent's `conversation`, if the store still is at `after`.
+
+    `mark` names this write, so that a repetition finds it done; with `overwrite`, whatever the store holds is replaced.
+    """
+
+    session: str
+    agent: str
+    conversation: str
+    after: str | None
+    mark: str
+    overwrite: bool = False
+
+
+@dataclass
+class Whole:
+    """What the activity `carry` gives: a conversation whole and packed, under a new name.
+
+    `stored` says that payloads may be larger than Temporal takes, since they are kept beside it.
+    """
+
+    conversation: str
+    delta: str
+    stored: bool
 
 
 @dataclass
@@ -312,7 +401,8 @@ class RunStatus:
     """The answer of the query `status`.
 
     Attributes:
-        state: "running", "waiting", "parked", "completed", "failed" or "cancelled".
+        state: "running", "waiting" (for an answer), "listening" (for a prompt), "parked", "completed", "failed" or
+            "cancelled".
         since: when it came to be in that state.
         turn: the number of the latest turn.
         approvals: those that are open, complete.
@@ -325,6 +415,8 @@ class RunStatus:
         closed: the approvals that are no longer open, with their reasons and inputs shortened; the latest, if there
             were very many.
         turn_notes: the turns, the running one included; the latest, if there were very many.
+        prompts: those that wait for their turn, or have never got one, shortened.
+        session_facts: what the run has found in its session, and what has become of that.
     """
 
     state: str
@@ -345,6 +437,8 @@ class RunStatus:
     closed: list[Approval] = field(default_factory=list)
     turn_notes: list[TurnNote] = field(default_factory=list)
     since: str | None = None
+    prompts: list[Prompt] = field(default_factory=list)
+    session_facts: SessionFacts | None = None
 
 
 @dataclass
@@ -353,7 +447,7 @@ class RunResult:
 
     `decisions` is everything that was decided, in order, refused ones included, and `turns` how many turns it took.
     `approvals` is what was asked, and `turn_notes` what the turns did, both as in `RunStatus`. Of very many, the latest
-    are there.
+    are there. `prompts` are those that were never taken up, since a budget was spent.
     """
 
     stop_reason: str
@@ -364,6 +458,13 @@ class RunResult:
     structured_output: Any = None
     approvals: list[Approval] = field(default_factory=list)
     turn_notes: list[TurnNote] = field(default_factory=list)
+    prompts: list[Prompt] = field(default_factory=list)
+    session: SessionFacts | None = None
+
+
+def session_run_id(session: str) -> str:
+    """The workflow id of every run of a session: there is one open run of it, or none."""
+    return f"session-{session}"
 
 
 def _parse_limits(value: Any) -> Limits:

@@ -17,8 +17,8 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-_BYTES = "__bytes_encoded__"
-_ESCAPED = "__escaped__"
+BYTES = "__bytes_encoded__"
+ESCAPED = "__escaped__"
 
 
 def from_jsonable(value: Any) -> Any:
@@ -31,10 +31,10 @@ def from_jsonable(value: Any) -> Any:
         return [from_jsonable(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if set(value) == {_BYTES, "data"} and isinstance(value["data"], str):
+    if set(value) == {BYTES, "data"} and isinstance(value["data"], str):
         return base64.b64decode(value["data"])
-    if set(value) == {_ESCAPED}:
-        return {key: from_jsonable(item) for key, item in value[_ESCAPED]}
+    if set(value) == {ESCAPED}:
+        return {key: from_jsonable(item) for key, item in value[ESCAPED]}
     return {key: from_jsonable(item) for key, item in value.items()}
 
 
@@ -62,9 +62,9 @@ def _converted(value: Any) -> Any:
     if isinstance(value, float):
         return float(value) if math.isfinite(value) else repr(value)
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return {_BYTES: True, "data": base64.b64encode(bytes(value)).decode()}
-    if isinstance(value, Mapping) and (_BYTES in value or _ESCAPED in value):
-        return {_ESCAPED: [[str(key), jsonable(item)] for key, item in value.items()]}
+        return {BYTES: True, "data": base64.b64encode(bytes(value)).decode()}
+    if isinstance(value, Mapping) and (BYTES in value or ESCAPED in value):
+        return {ESCAPED: [[str(key), jsonable(item)] for key, item in value.items()]}
     if isinstance(value, Mapping):
         return {key if isinstance(key, str) else str(key): jsonable(item) for key, item in value.items()}
     if isinstance(value, (list, tuple)):

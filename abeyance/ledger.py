@@ -18,6 +18,8 @@ from abeyance.contracts import Approval, Decision, Question, Response
 from abeyance.shortened import shortened
 
 KEPT_REFUSALS = 100
+KEPT_KEYS = 1_000
+"""A key guards against an update that arrives after the signal that took its place, seconds later."""
 SHOWN_CHARACTERS = 500
 LONGEST_REASON = 2_000
 MOST_WAITING = 500_000
@@ -34,8 +36,8 @@ class Ledger:
         decisions: everything that was decided, and the latest refusals, in order.
         refused_count: how many answers were refused in all.
         last_order: the place, among all that happened in the run, of what happened last.
-        keyed: which answer each key came with first, as its SHA-256.
-        room: how many characters of JSON the answers to the next turn may have, beside its conversation.
+        keyed: which answer each of the latest keys came with first, as its SHA-256.
+        room: how many characters of JSON the answers to the next turn may have.
     """
 
     asked: dict[int, Approval] = field(default_factory=dict)
@@ -117,6 +119,8 @@ class Ledger:
             approval, problem = None, f"Its key came with another answer before, {_fate(before)} Take a new key for it."
         elif answer.key:
             self.keyed[answer.key] = _fingerprint(answer)
+            if len(self.keyed) > KEPT_KEYS:
+                del self.keyed[next(iter(self.keyed))]
         if approval is None:
             return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
         response = Response(
@@ -144,8 +148,11 @@ class Ledger:
         return decision
 
     def make_room(self, room: int) -> None:
-        """Let the answers to the next turn have `room` characters, and refuse the latest of those that do not fit."""
-        self.room = room
+        """Let the answers to the next turn have `room` characters, if that is less than they may have anyway.
+
+        The latest of those that do not fit are refused.
+        """
+        self.room = min(room, MOST_WAITING)
         for number, response in reversed(self.waiting.copy().items()):
             if self._room_left() < 0:
                 del self.waiting[number]
@@ -216,8 +223,8 @@ class Ledger:
     def _too_large(self, response: Response) -> str:
         waiting = f" after the {len(self.waiting)} answers that wait for their turn" if self.waiting else ""
         return (
-            f"With what was asked it has {_size(response)} characters of JSON, and beside the conversation there is "
-            f"room for {max(self._room_left(), 0)}{waiting}. Send a shorter one, or send it later."
+            f"With what was asked it has {_size(response)} characters of JSON, and in the next turn there is room for "
+            f"{max(self._room_left(), 0)}{waiting}. Send a shorter one, or send it later."
         )
 
     def _by_key(self, key: str) -> Decision | None:

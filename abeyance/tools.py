@@ -14,9 +14,15 @@ INVOCATION_KEY = "abeyance"
 
 @dataclass(frozen=True)
 class TurnFacts:
-    """What `invocation_state["abeyance"]` holds: the run's id, the attempt at the turn, the starts of its calls."""
+    """What `invocation_state["abeyance"]` holds.
 
-    run_id: str
+    Attributes:
+        chain: names the run among all runs there ever were, also those that share its workflow id.
+        attempt: at the turn, from 1.
+        starts_of: how often a call was started, by its tool-use id.
+    """
+
+    chain: str
     attempt: int
     starts_of: Callable[[str], int]
 
@@ -30,13 +36,13 @@ def idempotency_key(context: ToolContext) -> str:
         context: the tool's own `ToolContext`.
 
     Returns:
-        "<run id>/<toolUseId>".
+        "<Temporal's run id of the run's first execution>/<toolUseId>": workflow ids may be used again.
 
     Raises:
         KeyError: if the tool does not run in a turn of Abeyance.
     """
     facts: TurnFacts = context.invocation_state[INVOCATION_KEY]
-    return f"{facts.run_id}/{context.tool_use['toolUseId']}"
+    return f"{facts.chain}/{context.tool_use['toolUseId']}"
 
 
 def call_attempt(context: ToolContext) -> int:

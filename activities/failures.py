@@ -12,6 +12,7 @@ from datetime import timedelta
 
 from strands.interrupt import InterruptException
 from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.errors import AbeyanceError
 
@@ -141,6 +142,9 @@ def _status(error: BaseException) -> int | None:
 def _passes(error: BaseException) -> bool:
     if isinstance(error, (ConnectionError, TimeoutError)):
         return True
+    if isinstance(error, RPCError):
+        # Temporal itself, while the turn's conversation is read.
+        return error.status not in (RPCStatusCode.NOT_FOUND, RPCStatusCode.PERMISSION_DENIED)
     if any(base.__name__ in _PASSING_NAMES for base in type(error).__mro__):
         return True
     from botocore import exceptions as aws

@@ -17,7 +17,7 @@ from temporalio.client import ActivityCancellationDetails, AsyncActivityCancelle
 from temporalio.service import RPCError, RPCStatusCode
 
 from activities.faults import Faults
-from activities.journal import LARGEST_RECORD, Journal
+from activities.journal import Journal
 
 log = logging.getLogger("abeyance.turn")
 
@@ -103,7 +103,7 @@ class Heartbeat:
                 await asyncio.wait_for(self._wake.wait(), self._timeout / 3)
             self._wake.clear()
             version, record = self._journal.read()
-            if self._journal.size > LARGEST_RECORD:
+            if self._journal.size > self._journal.largest:
                 self._settle(version, RecordTooLargeError(f"The journal of this turn has {self._journal.size} bytes."))
                 await self._send(self._sent)
                 continue

@@ -12,7 +12,6 @@ from typing import Any
 from strands import Agent
 from strands.event_loop._retry import ModelRetryStrategy
 from strands.handlers.callback_handler import PrintingCallbackHandler, null_callback_handler
-from strands.types._snapshot import Snapshot
 from strands.types.content import Message
 
 from abeyance.contracts import TurnInput, TurnResult
@@ -22,6 +21,7 @@ from abeyance.models import build_model
 from abeyance.registry import AgentContext, Registration, find_agent
 from abeyance.settings import Settings
 from abeyance.tools import INVOCATION_KEY, TurnFacts
+from activities.conversations import Conversation, Restored
 from activities.decisions import Decisions
 from activities.failures import HookFailedError
 from activities.faults import Faults
@@ -30,6 +30,7 @@ from activities.journal import Journal
 from activities.prevented import PreventedCalls
 from activities.questions import as_questions
 from activities.replies import require_whole_replies
+from activities.room import Room
 from activities.steps import Attempt, Steps, TurnEndsError
 
 log = logging.getLogger("abeyance.turn")
@@ -89,6 +90,7 @@ class Invocation:
         number: which attempt at the turn this is, from 1.
         journal: with what an earlier attempt recorded.
         heartbeat: takes the journal to the server.
+        room: how much the server takes.
         faults: for tests.
     """
 
@@ -98,42 +100,59 @@ class Invocation:
     number: int
     journal: Journal
     heartbeat: Heartbeat
+    room: Room
     faults: Faults
 
-    async def run(self) -> TurnResult:
+    async def run(self, conversation: Conversation) -> tuple[TurnResult, Conversation]:
         """Run the agent from where the last turn, or the last attempt at this one, left it.
+
+        Args:
+            conversation: what the last turn left.
+
+        Returns:
+            What the turn came to, and the conversation that it leaves.
 
         Raises:
             Exception: whatever the model, a hook or Strands raised. Tools never raise: the model sees their errors.
         """
         agent, registration = self.builder.build(self.turn)
         try:
-            return await self._run(agent, registration)
+            return await self._run(agent, registration, conversation)
         finally:
             _clean_up(agent)
 
-    async def _run(self, agent: Agent, registration: Registration) -> TurnResult:
-        if self.turn.snapshot is not None:
-            agent.load_snapshot(Snapshot.from_dict(from_jsonable(self.turn.snapshot)))
+    async def _run(
+        self, agent: Agent, registration: Registration, before: Conversation
+    ) -> tuple[TurnResult, Conversation]:
+        restored = Restored(agent, before)
         shown_state = agent.state.get() if self.turn.shown_state is None else from_jsonable(self.turn.shown_state)
-        begun = self.journal.restore(agent)
+        begun = self.journal.restore(agent, before.used_ids)
         answered = {} if begun else {response.id: response for response in self.turn.responses or []}
         decisions = Decisions(agent, answered, shown_state if answered else None)
         decisions.attach()
         steps = Steps(
-            agent, registration, self.turn, self.attempt, self.journal, self.heartbeat, self.faults, decisions
+            agent,
+            registration,
+            self.turn,
+            self.attempt,
+            self.journal,
+            self.heartbeat,
+            self.faults,
+            decisions,
+            self.room,
+            before.size,
         )
         steps.attach()
         PreventedCalls(self.turn, self.journal).attach(agent)
-        facts = TurnFacts(self.turn.run_id, self.number, self.journal.starts_of)
+        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of)
         try:
-            result = await agent.invoke_async(
+            ended = await agent.invoke_async(
                 None if begun else self._prompt(),
                 cancel_signal=self.attempt.cancel,
                 invocation_state={INVOCATION_KEY: facts},
             )
-            stop_reason, message, interrupts = str(result.stop_reason), result.message, result.interrupts or []
-            output = result.structured_output
+            stop_reason, message, interrupts = str(ended.stop_reason), ended.message, ended.interrupts or []
+            output = ended.structured_output
         except TurnEndsError as ends:
             stop_reason, message, interrupts, output = ends.stop_reason, _last_words(agent), [], None
         except Exception as error:
@@ -141,18 +160,21 @@ class Invocation:
                 raise HookFailedError(sorted(decisions.in_hooks)) from error
             raise
         same_batch = bool(answered) and not self.journal.begun
-        return TurnResult(
+        delta = restored.delta(agent, self.journal.new_ids)
+        conversation = before.then(delta)
+        result = TurnResult(
             stop_reason=stop_reason,
             message=_text(message),
-            snapshot=jsonable(agent.take_snapshot(preset="session").to_dict()),
+            conversation=conversation.id,
+            delta=delta,
             questions=as_questions(interrupts, decisions.subject_of),
             calls=self.journal.unfinished() if interrupts else {},
             usage=self.journal.usage,
-            used_ids=self.journal.used_ids,
             structured_output=None if output is None else jsonable(output),
             shown_state=jsonable(shown_state) if interrupts and same_batch else None,
             work=self.journal.work(self.number, self.attempt.worker),
         )
+        return result, conversation
 
     def _prompt(self) -> Any:
         if self.turn.responses is None:

@@ -23,13 +23,10 @@ from strands.types.tools import ToolResult
 
 from abeyance.contracts import JsonObject, Ran, Usage, Work
 from abeyance.jsonable import from_jsonable, jsonable
+from activities.room import LARGEST_MESSAGE
 
 RECORD_BYTES = 1_000_000
 """From this size on, a turn ends as a checkpoint at its next safe point."""
-
-LARGEST_RECORD = 1_900_000
-"""A heartbeat beyond this size, in bytes, would not reach the server, which takes 2 MiB."""
-
 
 MOST_RAN = 50
 """How many calls of closed batches are told: the first ones, which people have approved, and the latest."""
@@ -80,20 +77,20 @@ class Journal:
     Args:
         record: what an earlier attempt recorded, `None` if nothing.
         calls: calls in doubt that came with the turn's input; a record takes their place.
-        used_ids: short tool-use ids of earlier turns, as `TurnResult.used_ids`.
+        largest: how many bytes the record may have to be sent.
 
     Attributes:
         calls: the tool calls of the open batch, by tool-use id.
         usage: what the turn's model calls have cost, those included whose answers a crash has lost.
         begun: whether the turn's prompt or responses have been taken in.
-        used_ids: tool-use ids so short that their provider may use them again, even when the conversation no
-            longer holds them.
+        new_ids: tool-use ids of this turn that are so short that their provider may use them again, even when the
+            conversation no longer holds them.
         failure: which earlier attempt has failed last, and why, if that is known.
         version: rises with every change.
         size: of the record, in bytes, nearly.
     """
 
-    def __init__(self, record: JsonObject | None, calls: JsonObject, used_ids: Iterable[str] = ()):
+    def __init__(self, record: JsonObject | None, calls: JsonObject, largest: int = LARGEST_MESSAGE):
         self._lock = threading.Lock()
         self._base: Messages = []
         self._kept = 0
@@ -104,7 +101,9 @@ class Journal:
         self._restored = False
         self.calls = {key: Call(**call) for key, call in (record["calls"] if record else calls).items()}
         self.usage = Usage(**record["usage"]) if record else Usage()
-        self.used_ids: list[str] = list(record["used_ids"] if record else used_ids)
+        self.largest = largest
+        self._used_before: list[str] = []
+        self.new_ids: list[str] = list(record["new_ids"]) if record else []
         self.begun = bool(record and record["begun"])
         told: JsonObject = (record or {}).get("work", {})
         self.failure: str | None = told.get("failure")
@@ -114,14 +113,23 @@ class Journal:
         self.version = 0
         self.size = len(json.dumps(record)) if record else 0
 
-    def restore(self, agent: Agent) -> bool:
-        """Bring `agent`, to which the turn's snapshot was restored, to where the record ends.
+    @property
+    def used_ids(self) -> list[str]:
+        """Short tool-use ids of earlier turns and of this one."""
+        return [*self._used_before, *self.new_ids]
+
+    def restore(self, agent: Agent, used_ids: Iterable[str] = ()) -> bool:
+        """Bring `agent`, which stands where the turn begins, to where the record ends.
+
+        Args:
+            agent: as the last turn left it.
+            used_ids: short tool-use ids of earlier turns.
 
         Returns:
             Whether the turn's prompt or responses have been taken in already, so that the agent is to be invoked
             with nothing.
         """
-        self._base = list(agent.messages)
+        self._base, self._used_before = list(agent.messages), list(used_ids)
         record = self._found
         if record is None:
             self.note(agent)
@@ -167,7 +175,7 @@ class Journal:
         """Note a tool-use id, if it is not so long that it can only be unique."""
         with self._lock:
             if len(key) < UNIQUE_ID_LENGTH:
-                self.used_ids.append(key)
+                self.new_ids.append(key)
 
     def started(self, key: str, call: Call) -> None:
         """Note that a call starts."""
@@ -180,7 +188,7 @@ class Journal:
         encoded = jsonable(result)
         size = len(json.dumps(encoded))
         with self._lock:
-            if self.size + size > LARGEST_RECORD:
+            if self.size + size > self.largest:
                 encoded = _stand_in(encoded, size)
             self.calls[key].result, self.calls[key].running = encoded, False
             self._changed()
@@ -252,7 +260,7 @@ class Journal:
                 "state": self._state,
                 "usage": asdict(self.usage),
                 "begun": self.begun,
-                "used_ids": list(self.used_ids),
+                "new_ids": list(self.new_ids),
                 "calls": {key: asdict(call) for key, call in self.calls.items()},
                 "work": {"failure": self.failure, "ran": list(self._ran), "ran_count": self._ran_count},
             }

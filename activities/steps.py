@@ -38,6 +38,7 @@ from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.journal import RECORD_BYTES, Call, Journal
 from activities.prevented import brief
 from activities.questions import IN_DOUBT, belongs_to
+from activities.room import Room
 from activities.tool_ids import make_unique
 
 
@@ -79,6 +80,8 @@ class Steps:
         heartbeat: takes the journal to the server.
         faults: for tests.
         decisions: what people decided about the agent's calls.
+        room: how much of their results can be kept.
+        before: how many bytes the conversation had when the turn began.
     """
 
     def __init__(
@@ -91,9 +94,11 @@ class Steps:
         heartbeat: Heartbeat,
         faults: Faults,
         decisions: Decisions,
+        room: Room,
+        before: int,
     ):
         self._agent, self._registration, self._turn, self._attempt = agent, registration, turn, attempt
-        self._decisions = decisions
+        self._decisions, self._room, self._before = decisions, room, before
         self._journal, self._heartbeat, self._faults = journal, heartbeat, faults
         self._finished_here: set[str] = set()
 
@@ -177,8 +182,7 @@ class Steps:
             if before.running and once:
                 if settled := self._settle_doubt(context, before):
                     before.instead = "answered"
-                    await self._finish(key, settled, once=once)
-                    yield ToolResultEvent(settled)
+                    yield ToolResultEvent(await self._finish(key, settled, once=once))
                     return
                 call = replace(call, doubts=before.doubts + 1)
         self._decisions.require_as_shown(context)
@@ -204,21 +208,23 @@ class Steps:
             await self._withdraw(key, once=once)
             raise
         if result is not None:
-            await self._finish(key, result.tool_result, once=once)
-            yield result
+            kept = await self._finish(key, result.tool_result, once=once)
+            yield result if kept is result.tool_result else ToolResultEvent(kept)
 
     async def _withdraw(self, key: str, *, once: bool) -> None:
         self._journal.withdrawn(key)
         await self._write(barrier=once)
 
-    async def _finish(self, key: str, result: ToolResult, *, once: bool) -> None:
+    async def _finish(self, key: str, result: ToolResult, *, once: bool) -> ToolResult:
         if self._attempt.cancel.is_set():
             # It may have stopped half-way because it was told to: it stays in doubt.
-            return
+            return result
+        result = self._room.refusal(result, self._before + self._journal.size, self._agent.messages) or result
         self._finished_here.add(key)
         self._journal.finished(key, result)
         self._journal.note(self._agent)
         await self._write(barrier=once)
+        return result
 
     async def _write(self, *, barrier: bool) -> None:
         if barrier:

@@ -24,11 +24,13 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.attributes import Lookup
 from abeyance.contracts import TURN_ACTIVITY, TurnInput, TurnResult
+from activities.conversations import Conversation, Conversations
 from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
-from activities.journal import LARGEST_RECORD, Journal
+from activities.journal import Journal
+from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
 
 log = logging.getLogger("abeyance.turn")
@@ -53,12 +55,16 @@ class Turns:
     Args:
         builder: makes the agents.
         worker: the worker's identity, shown to people when a call is in doubt.
+        conversations: those that are at hand.
         attributes: whether runs may set their search attributes.
         faults: for tests.
     """
 
-    def __init__(self, builder: AgentBuilder, worker: str, attributes: Lookup, faults: Faults):
+    def __init__(
+        self, builder: AgentBuilder, worker: str, conversations: Conversations, attributes: Lookup, faults: Faults
+    ):
         self._builder, self._worker, self._attributes, self._faults = builder, worker, attributes, faults
+        self._conversations = conversations
         self._threads = ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="turn")
 
     @activity.defn(name=TURN_ACTIVITY)
@@ -87,7 +93,8 @@ class Turns:
         info = activity.info()
         assert info.heartbeat_timeout
         record = info.heartbeat_details[0] if info.heartbeat_details else None
-        journal = Journal(record or turn.record, turn.calls, turn.used_ids)
+        room = Room(stored_elsewhere=self._builder.settings.storage is not None)
+        journal = Journal(record or turn.record, turn.calls, room.record)
         attempt = Attempt(self._worker, threading.Event(), threading.Event())
         asked: list[ActivityCancellationDetails] = []
 
@@ -98,10 +105,12 @@ class Turns:
         self._attributes.refresh()
         handle = activity.client().get_async_activity_handle(task_token=info.task_token)
         heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
-        invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, self._faults)
+        invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, room, self._faults)
         try:
-            result = await self._watched(invocation, heartbeat, attempt, over)
-            result = _fitting(replace(result, attributes=await self._attributes.registered()))
+            result, conversation = await self._watched(self._invoked(invocation), heartbeat, attempt, over)
+            result = replace(result, attributes=await self._attributes.registered())
+            await room.require(result, conversation, activity.client().data_converter)
+            self._conversations.keep(conversation)
             if asked:
                 raise _HELD
         except TurnLostError as lost:
@@ -119,11 +128,24 @@ class Turns:
         else:
             await _told_server(handle.complete(result))
 
+    async def _invoked(self, invocation: Invocation) -> tuple[TurnResult, Conversation]:
+        """Find the conversation, and run the invocation in a thread."""
+        info = activity.info()
+        assert info.workflow_id and info.workflow_run_id
+        conversation = await self._conversations.find(
+            invocation.turn.conversation, activity.client(), info.workflow_id, info.workflow_run_id
+        )
+        return await asyncio.get_running_loop().run_in_executor(self._threads, _run, invocation, conversation)
+
     async def _watched(
-        self, invocation: Invocation, heartbeat: Heartbeat, attempt: Attempt, over: asyncio.Event
-    ) -> TurnResult:
-        """Run the invocation in a thread, with heartbeats beside it, until it ends or nobody wants it any more."""
-        work = asyncio.get_running_loop().run_in_executor(self._threads, _run, invocation)
+        self,
+        invoked: Coroutine[Any, Any, tuple[TurnResult, Conversation]],
+        heartbeat: Heartbeat,
+        attempt: Attempt,
+        over: asyncio.Event,
+    ) -> tuple[TurnResult, Conversation]:
+        """Run the invocation, with heartbeats beside it, until it ends or nobody wants it any more."""
+        work = asyncio.ensure_future(invoked)
         beat = asyncio.create_task(heartbeat.run())
         drain = asyncio.create_task(_drain(attempt, self._builder.settings.shutdown_grace, over))
         ending = asyncio.create_task(over.wait())
@@ -166,7 +188,7 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput, worker: str) -
     if not failure.non_retryable:
         return failure
     # A retry by a person puts the record beside all that this turn was given, into one message to the server.
-    room = LARGEST_RECORD - len(json.dumps(asdict(replace(turn, record=None))))
+    room = LARGEST_MESSAGE - len(json.dumps(asdict(replace(turn, record=None))))
     kept = None if journal.untouched() or journal.size > room else journal.read()[1]
     calls = error.calls if isinstance(error, HookFailedError) else []
     details = kept, journal.untouched(), calls, asdict(journal.work(activity.info().attempt, worker))
@@ -175,13 +197,13 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput, worker: str) -
 
 def _last_marks(journal: Journal) -> list[Any]:
     """The record for the next attempt, with the marks that no heartbeat has carried yet."""
-    return [] if journal.size > LARGEST_RECORD else [journal.read()[1]]
+    return [] if journal.size > journal.largest else [journal.read()[1]]
 
 
-def _run(invocation: Invocation) -> TurnResult:
-    async def run() -> TurnResult:
+def _run(invocation: Invocation, conversation: Conversation) -> tuple[TurnResult, Conversation]:
+    async def run() -> tuple[TurnResult, Conversation]:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="tool"))
-        return await invocation.run()
+        return await invocation.run(conversation)
 
     return asyncio.run(run())
 
@@ -191,16 +213,3 @@ async def _drain(attempt: Attempt, grace: float, over: asyncio.Event) -> None:
     attempt.draining.set()
     await asyncio.sleep(grace)
     over.set()
-
-
-def _fitting(result: TurnResult) -> TurnResult:
-    """`result`, if it fits into a message to the server; else the turn could only fail again and again."""
-    size = len(json.dumps(asdict(result)))
-    if size <= LARGEST_RECORD:
-        return result
-    raise ApplicationError(
-        f"The conversation has grown to {size} bytes and a turn's result may have {LARGEST_RECORD}. "
-        "Start a new run, or give the agent a conversation manager that makes room and smaller tool results.",
-        type="TooLarge",
-        non_retryable=True,
-    )

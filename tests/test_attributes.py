@@ -313,7 +313,7 @@ async def test_only_history_decides(client: Client, second: bool | None, upserts
     @activity.defn(name=TURN_ACTIVITY)
     async def turn(given: TurnInput) -> TurnResult:
         asked = [Question("q", "ask")] if given.number == 1 else []
-        return TurnResult("end_turn", "", {}, questions=asked, attributes=next(said))
+        return TurnResult("end_turn", "", "", {}, questions=asked, attributes=next(said))
 
     queue = f"queue-{uuid.uuid4().hex[:8]}"
     async with Worker(client, task_queue=queue, workflows=[AgentRun], activities=[turn]):

@@ -54,11 +54,14 @@ async def seen(world: World, run: StartedRun, effect: str) -> None:
 
 
 async def tool_results(run: StartedRun) -> list[dict[str, Any]]:
-    """The tool results that the last activity of the run left in the conversation: what the model was told."""
-    events = (await run.handle.fetch_history()).events
-    completed = [e for e in events if e.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED]
-    turn = json.loads(completed[-1].activity_task_completed_event_attributes.result.payloads[0].data)
-    blocks = [block for message in turn["snapshot"]["data"]["messages"] for block in message["content"]]
+    """The tool results that the run's turns have left in the conversation: what the model was told."""
+    messages: list[dict[str, Any]] = []
+    for event in (await run.handle.fetch_history()).events:
+        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
+            turn = json.loads(event.activity_task_completed_event_attributes.result.payloads[0].data)
+            kept = [messages[slice(*part)] if isinstance(part, list) else [part] for part in turn["delta"]["messages"]]
+            messages = [message for part in kept for message in part]
+    blocks = [block for message in messages for block in message["content"]]
     return [block["toolResult"] for block in blocks if "toolResult" in block]
 
 

@@ -49,7 +49,10 @@ async def test_repeated_tool_use_ids_are_told_apart(world: World) -> None:
     await run.handle.signal("approve")
     await run.result()
     steps = [key for key in counted(world.workspace, run.id) if key.startswith("step")]
-    assert steps == [f"step 2 {run.id}/call_1_2 1", f"step 3 {run.id}/call_1_3 1"]
+    assert steps == [
+        f"step 2 {run.handle.first_execution_run_id}/call_1_2 1",
+        f"step 3 {run.handle.first_execution_run_id}/call_1_3 1",
+    ]
 
 
 async def test_a_parked_turn_goes_on_from_what_it_had_done(world: World) -> None:
@@ -249,7 +252,7 @@ def test_what_an_earlier_attempt_did_counts_before_it_is_restored() -> None:
     state: dict[str, Any] = {"agent": {}, "conversation_manager": {}, "model": {}}
     record = {
         "kept": 0, "messages": [{"role": "user", "content": [{"text": "go"}]}], "state": state, "usage": {},
-        "calls": {}, "begun": True, "used_ids": [],
+        "calls": {}, "begun": True, "new_ids": [],
     }  # fmt: skip
     journal = Journal(record, {})
     assert not journal.untouched()

@@ -16,7 +16,7 @@ from abeyance.answers import Undecodable
 from abeyance.contracts import LARGEST_OPTIONS, LONGEST_NAME, WORKFLOW_TYPE, Response
 from abeyance.payloads import WorkerPayloadConverter
 from tests.conftest import Start
-from tests.support import World, until
+from tests.support import World
 from tests.test_forgiving import refuses
 
 QUICK = 15
@@ -161,22 +161,17 @@ async def test_junk_that_takes_long_to_read_does_not_stop_the_run(world: World) 
 
 
 async def test_answers_that_no_turn_can_carry_are_refused(start_world: Start) -> None:
-    """Each is within its limit, but together with a large conversation they exceed what the server takes."""
+    """Each is within its limit, but together they exceed what one turn is given."""
     async with start_world() as world:
-        run = await world.start("counted", "go" + "x" * 1_850_000, options={"acts": 4})
-        await run.reaches("waiting", approvals=4)
-    for number in range(1, 5):  # nobody is there to take the first of them at once
+        run = await world.start("counted", "go", options={"acts": 7})
+        await run.reaches("waiting", approvals=7)
+    for number in range(1, 8):  # nobody is there to take the first of them at once
         await run.handle.signal("respond", {"approval": number, "response": "y" * 90_000})
     async with start_world(task_queue=world.settings.task_queue) as world:
         await run.refuses(2)
 
-        async def over() -> bool:
-            return (await run.status()).state == "parked"
-
-        await until(over, what="the turn to be over")
-        status = await run.status()
-    assert "beside the conversation there is room for" in (status.refused[0].refused or "")
-    assert status.turn == 2
+        status = await run.reaches("waiting", approvals=2, turn=2)
+    assert "in the next turn there is room for" in (status.refused[0].refused or "")
 
 
 async def test_a_long_list_of_refusals_is_told_shortly(start_world: Start) -> None:

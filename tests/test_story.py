@@ -31,7 +31,7 @@ from tests.chaos.workers import Nursery
 from tests.conftest import Start
 from tests.processes import address_of
 from tests.support import World, until
-from workflows.story import APPROVALS_BYTES, DECISIONS_BYTES, TURNS_BYTES, Story, latest, summary
+from workflows.story import APPROVALS_BYTES, DECISIONS_BYTES, TURNS_BYTES, Story, Told, latest, summary
 
 AT = "2026-01-02T03:04:05+00:00"
 
@@ -304,12 +304,12 @@ def json_size(items: Sequence[Any]) -> int:
 
 def told_turn(story: Story, number: int, work: Work) -> None:
     story.begins(TurnInput("r", "cleaner", number, prompt="go"), [], number, AT)
-    story.ends(TurnResult("end_turn", "Done.", {}, work=work), AT)
+    story.ends(TurnResult("end_turn", "Done.", "", {}, work=work), AT)
 
 
 def test_a_story_stays_small_whatever_is_asked() -> None:
     """The latest are kept, shortened, however long they are and in whatever script."""
-    story = Story("\u4e2d" * 100_000, AT)
+    story = Story(Told("\u4e2d" * 100_000, AT))
     for number in range(1, 201):
         story.asks([approval(number, reason="\u4e2d" * 5_000, input={"text": "\U0001f600" * 5_000})])
         calls = [Ran("t" * 64, f"{number}-{n}", "success", AT, "w") for n in range(50)]
@@ -327,7 +327,7 @@ def test_a_story_stays_small_whatever_is_asked() -> None:
 
 
 def test_hundreds_of_short_questions_are_all_kept() -> None:
-    story = Story("go", AT)
+    story = Story(Told("go", AT))
     for number in range(1, 501):
         story.asks([approval(number, reason="Delete it?", input={"path": f"file-{number}.txt"})])
     assert len(story.asked) == 500
@@ -335,7 +335,7 @@ def test_hundreds_of_short_questions_are_all_kept() -> None:
 
 
 def test_an_approval_that_is_asked_again_takes_its_own_place() -> None:
-    story = Story("go", AT)
+    story = Story(Told("go", AT))
     story.asks([approval(1), approval(2)])
     story.asks([approval(1, error="the hook failed")])
     assert [(item.number, item.error) for item in story.asked] == [(1, "the hook failed"), (2, None)]
@@ -344,7 +344,7 @@ def test_an_approval_that_is_asked_again_takes_its_own_place() -> None:
 
 def test_a_call_that_was_told_is_not_told_again() -> None:
     """A call that waits for its neighbour goes through several turns and has happened once."""
-    story, call = Story("go", AT), Ran("pay", "use-1", "interrupted", AT, "w", 1)
+    story, call = Story(Told("go", AT)), Ran("pay", "use-1", "interrupted", AT, "w", 1)
     told_turn(story, 1, Work(1, "w", None, [call], 1))
     told_turn(story, 2, Work(1, "w", None, [call, Ran("pay", "use-1", "success", AT, "w", 2)], 2))
     assert [[ran.status for ran in note.work.ran] for note in story.turns] == [["interrupted"], ["success"]]
@@ -382,5 +382,5 @@ def test_a_call_that_was_prevented_and_then_ran_is_told_once() -> None:
 def test_notes_of_runs_that_began_before_there_were_any() -> None:
     """Results and statuses of an earlier version are read."""
     assert RunResult("end_turn", "Done.", [], Usage(), 1).turn_notes == []
-    assert TurnResult("end_turn", "Done.", {}).work == Work()
+    assert TurnResult("end_turn", "Done.", "", {}).work == Work()
     assert TurnNote(1, 1, AT).work.ran == []

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
 from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
-from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
+from abeyance.contracts import Approval, Decision, Prompt, TurnInput, TurnNote, TurnResult, Work
 from abeyance.shortened import shortened
 
 T = TypeVar("T", Approval, Decision, TurnNote)
@@ -29,10 +29,12 @@ SUMMARY_BYTES = 200
 class Latest(Generic[T]):
     """The latest of things that are numbered, as many as have `most_bytes` of JSON in all; at least one."""
 
-    def __init__(self, most_bytes: int) -> None:
+    def __init__(self, most_bytes: int, numbered: Iterable[tuple[int, T]] = ()) -> None:
         self._most_bytes = most_bytes
         self._bytes = 0
         self._kept: dict[int, tuple[T, int]] = {}
+        for number, item in numbered:
+            self.put(number, item)
 
     def put(self, number: int, item: T) -> None:
         """Add a thing with the highest number, or put it in the place of the one that has its number."""
@@ -50,25 +52,38 @@ class Latest(Generic[T]):
         return [item for item, _ in self._kept.values()]
 
 
+@dataclass
+class Told:
+    """A story as it is handed from one execution of a run to the next; the attributes are those of `Story`."""
+
+    prompt: str
+    started_at: str
+    asked: list[Approval] = field(default_factory=list)
+    turns: list[TurnNote] = field(default_factory=list)
+
+
 class Story:
     """The approvals and the turns of one run, for people to look back on.
 
     Args:
-        prompt: what the run was asked to do.
-        at: when it started, ISO 8601, as all times here.
+        told: what was told of the run before; its prompt is shortened.
 
     Attributes:
-        prompt: the same, shortened.
-        started_at: when it started.
+        prompt: what the run was asked to do, shortened.
+        started_at: when it started, ISO 8601, as all times here.
         ended_at: when it ended, `None` while it is open.
     """
 
-    def __init__(self, prompt: str, at: str) -> None:
-        self.prompt: str = shortened(prompt, SHOWN_CHARACTERS)
-        self.started_at = at
+    def __init__(self, told: Told) -> None:
+        self.prompt: str = shortened(told.prompt, SHOWN_CHARACTERS)
+        self.started_at = told.started_at
         self.ended_at: str | None = None
-        self._asked = Latest[Approval](APPROVALS_BYTES)
-        self._turns = Latest[TurnNote](TURNS_BYTES)
+        self._asked = Latest[Approval](APPROVALS_BYTES, ((approval.number, approval) for approval in told.asked))
+        self._turns = Latest[TurnNote](TURNS_BYTES, ((note.order, note) for note in told.turns))
+
+    def told(self) -> Told:
+        """The story so far."""
+        return Told(self.prompt, self.started_at, self.asked, self.turns)
 
     @property
     def asked(self) -> list[Approval]:
@@ -97,9 +112,14 @@ class Story:
                 ),
             )
 
-    def begins(self, turn: TurnInput, answered: Sequence[Approval], order: int, at: str) -> None:
-        """A turn begins, with the answers to `answered`."""
-        self._turns.put(order, TurnNote(turn.number, order, at, _numbers(turn, answered)))
+    def begins(
+        self, turn: TurnInput, answered: Sequence[Approval], order: int, at: str, prompt: Prompt | None = None
+    ) -> None:
+        """A turn begins, with the answers to `answered` or with `prompt`."""
+        note = TurnNote(turn.number, order, at, _numbers(turn, answered))
+        if prompt:
+            note = replace(note, prompt=shortened(prompt.text, SHOWN_CHARACTERS), by=prompt.by)
+        self._turns.put(order, note)
 
     def ends(self, result: TurnResult, at: str) -> None:
         """The turn that began last has ended."""

@@ -1,0 +1,72 @@
+"""The state of a run: all that its workflow knows, and what one execution hands to the next."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from abeyance.contracts import JsonObject, Prompt, SessionFacts, TurnInput, Usage
+from abeyance.ledger import Ledger
+from workflows.story import Told
+
+MOST_PROMPTS = 100
+PROMPTS_BYTES = 400_000
+"""How many prompts may wait, and how many characters of JSON they may have in all."""
+KEPT_KEYS = 1_000
+
+
+@dataclass
+class State:
+    """Where a run stands.
+
+    Attributes:
+        word: one for people, as `RunStatus.state`, and `since` when.
+        turn: the number of the latest turn.
+        conversation: names what the agent knows.
+        calls: the tool calls that the last turn has started and not finished.
+        shown_state: as `TurnResult.shown_state`.
+        unfinished: whether the last turn ended as a checkpoint.
+        again: a turn that is to be given again: when a parked run is told to retry, or with new answers.
+        problem: what the run is parked for.
+        repeatable: whether the turn that it is parked for can be given again without doubling anything.
+        message: the agent's latest word, `stop_reason` and `structured_output` what came with it.
+        prompts: those that wait for their turn.
+        keys: of the latest prompts that came with one.
+        finishing: whether an interactive run was told to finish.
+        session: what the run has found in its session, if it has one and has read it.
+        attributes_registered: whether the search attributes may be set.
+    """
+
+    word: str = "running"
+    since: str = ""
+    turn: int = 0
+    usage: Usage = field(default_factory=Usage)
+    conversation: str = ""
+    calls: JsonObject = field(default_factory=dict)
+    shown_state: JsonObject | None = None
+    unfinished: bool = False
+    again: TurnInput | None = None
+    problem: str | None = None
+    repeatable: bool = True
+    message: str | None = None
+    stop_reason: str | None = None
+    structured_output: Any = None
+    prompts: list[Prompt] = field(default_factory=list)
+    keys: list[str] = field(default_factory=list)
+    finishing: bool = False
+    session: SessionFacts | None = None
+    attributes_registered: bool = False
+    ledger: Ledger = field(default_factory=Ledger)
+
+
+@dataclass
+class Carried:
+    """What an execution of a run hands to the next one, beside the request.
+
+    `delta` is the whole conversation, packed, which a worker reads under the name `conversation`.
+    """
+
+    state: State
+    story: Told
+    conversation: str = ""
+    delta: str | None = None
