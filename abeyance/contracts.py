@@ -23,6 +23,8 @@ APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
 SINCE_MEMO = "since"
 AGENT_MEMO = "agent"
+KEY_MEMO = "key"
+LISTENING_MEMO = "listening"
 
 LARGEST_OPTIONS = 100_000
 """In characters of JSON: every turn is given them, beside a conversation that may have 1.9 MB of the server's 2."""

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from temporalio.client import (
     Client,
@@ -26,19 +27,23 @@ from abeyance import attributes
 from abeyance.contracts import (
     AGENT_MEMO,
     ENDED,
+    KEY_MEMO,
     OPEN,
     WORKFLOW_TYPE,
     Decision,
     JsonObject,
+    Limits,
     RunRequest,
     RunResult,
     RunStatus,
+    session_run_id,
 )
-from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
+from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RequestError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
 from abeyance.summaries import RunSummary, named, summarised
 
+T = TypeVar("T")
 QUERY_TIMEOUT = timedelta(seconds=5)
 UPDATE_SECONDS = 5.0
 """How long a worker may take to answer an update before the decision is sent as a signal instead."""
@@ -58,9 +63,25 @@ class Delivered:
     decisions: list[Decision] = field(default_factory=list)
 
 
-ALL_RUNS = f"WorkflowType = '{WORKFLOW_TYPE}'"
-OPEN_RUNS = f"{ALL_RUNS} AND ExecutionStatus = 'Running'"
+ALL_RUNS = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus != 'ContinuedAsNew'"
+OPEN_RUNS = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'"
+TOO_LARGE = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
+MOST_UNSTORED = 1_500_000
+"""A request of less bytes than that is refused for some other reason than its size."""
 NO_ANSWER = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION)
+
+
+@dataclass(frozen=True)
+class Started:
+    """What became of a prompt for a session.
+
+    With `queued`, it went into the run that was open; `place` is its place among those that wait there, `None` if no
+    worker could tell.
+    """
+
+    run: str
+    queued: bool = False
+    place: int | None = None
 
 
 class Runs:
@@ -105,6 +126,71 @@ class Runs:
                 "or start this one with another --id."
             ) from error
         return run
+
+    async def start_in_session(self, request: RunRequest, by: str | None = None) -> Started:
+        """Start a run of the request's session, or queue the prompt into the one that is open.
+
+        One call to the server does either, so that neither two runs nor a lost prompt can come of it.
+
+        Args:
+            request: what is to be done; its `session` is set.
+            by: who asks, for the record.
+
+        Raises:
+            RefusedError: if the open run cannot take the prompt, as one of another agent cannot.
+        """
+        assert request.session
+        run, key = session_run_id(request.session), uuid.uuid4().hex
+        said = {"prompt": request.prompt, "by": by, "key": key, "agent": request.agent}
+        await self._require_taker(run, request)
+        keyed = replace(request, key=key)
+        started = False
+        if await self.attributes.registered(LOOKUP_SECONDS):
+            with _unless_refused():
+                await self._start(keyed, run, attributes.at_start(request.agent), said)
+                started = True
+        if not started:
+            await self._start(keyed, run, TypedSearchAttributes.empty, said)
+        description = await self._handle(run).describe()
+        if await description.memo_value(KEY_MEMO, default=None) == key:
+            return Started(run)
+        try:
+            # Under the same key it counts once; a run that did not take it says why.
+            place = await _answered(_refusing(self._handle(run).execute_update("say", said, result_type=int)))
+        except RPCError as error:
+            if error.status != RPCStatusCode.NOT_FOUND:
+                raise
+            place = None  # It has ended meanwhile, and had the prompt before it did.
+        return Started(run, queued=True, place=place)
+
+    async def say(self, run: str, prompt: str, by: str | None = None) -> int | None:
+        """Give a run a further prompt, for a turn of its own after what is being done.
+
+        Returns:
+            Its place among the prompts that wait, 1 for the next; `None` if no worker answered: then it waits as a
+            signal in the run's history, and counts once even if the update arrives after all.
+
+        Raises:
+            RefusedError: if the run has ended, or does not take it; the message says why.
+            NotFoundError: if there is no such run.
+        """
+        said = {"prompt": prompt, "by": by, "key": uuid.uuid4().hex}
+        handle = self._handle(run)
+        with self._errors(run):
+            place = await _answered(_refusing(handle.execute_update("say", said, result_type=int)))
+            if place is None:
+                await handle.signal("say", said)
+        return place
+
+    async def finish(self, run: str, note: JsonObject) -> None:
+        """Let an interactive run end when its prompts are done.
+
+        Raises:
+            RefusedError: if it has ended.
+            NotFoundError: if there is no such run.
+        """
+        with self._errors(run):
+            await self._handle(run).signal("finish", note)
 
     async def status(self, run: str) -> RunStatus:
         """The run's own account of itself, open or closed. It takes a worker to answer.
@@ -180,11 +266,7 @@ class Runs:
         keyed = [answer | {"key": uuid.uuid4().hex} for answer in answers]
         handle = self._handle(run)
         with self._errors(run):
-            try:
-                decisions = await _answered(handle.execute_update("decide", keyed, result_type=list[Decision]))
-            except WorkflowUpdateFailedError as error:
-                cause = error.cause
-                raise RefusedError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+            decisions = await _answered(_refusing(handle.execute_update("decide", keyed, result_type=list[Decision])))
             if decisions is None:
                 await handle.signal("respond", keyed)
                 return Delivered(run, "signal")
@@ -235,17 +317,52 @@ class Runs:
                 reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
                 raise RunFailedError(f"Run {run!r} failed: {reason}") from error
 
-    async def _start(self, request: RunRequest, run: str, search_attributes: TypedSearchAttributes) -> None:
-        await self._client.start_workflow(
-            WORKFLOW_TYPE,
-            request.to_json(),
-            id=run,
-            task_queue=self._task_queue,
-            id_conflict_policy=WorkflowIDConflictPolicy.FAIL,
-            memo={AGENT_MEMO: request.agent},
-            search_attributes=search_attributes,
-            static_summary=_summary(request),
-        )
+    async def _require_taker(self, run: str, request: RunRequest) -> None:
+        """See to it that what is asked can be queued, if a run of the session is open."""
+        try:
+            open_run = await self.summary(run)
+        except NotFoundError:
+            return
+        if open_run.state not in OPEN:
+            return
+        what = None
+        if open_run.agent != request.agent:
+            what = f"with the agent {open_run.agent!r}, and this is for {request.agent!r}"
+        elif request.options or request.limits != Limits() or request.interactive:
+            what = "and options, limits and --interactive can only be given to a new one"
+        if what:
+            raise RefusedError(
+                f"Session {request.session!r} is busy: its run {run!r} is {open_run.state}, {what}. "
+                "Wait until it has ended, or take another session."
+            )
+
+    async def _start(
+        self, request: RunRequest, run: str, search_attributes: TypedSearchAttributes, said: JsonObject | None = None
+    ) -> None:
+        """Start a run; with `said`, a run that is open already is given that prompt instead, in the same call."""
+        memo = {AGENT_MEMO: request.agent} | ({KEY_MEMO: request.key} if request.key else {})
+        policy = WorkflowIDConflictPolicy.USE_EXISTING if said else WorkflowIDConflictPolicy.FAIL
+        try:
+            await self._client.start_workflow(
+                WORKFLOW_TYPE,
+                request.to_json(),
+                id=run,
+                task_queue=self._task_queue,
+                id_conflict_policy=policy,
+                memo=memo,
+                search_attributes=search_attributes,
+                static_summary=_summary(request),
+                start_signal="say" if said else None,
+                start_signal_args=[said] if said else [],
+            )
+        except RPCError as error:
+            size = len(json.dumps(request.to_json()))
+            if size < MOST_UNSTORED or error.status not in TOO_LARGE:
+                raise
+            raise RequestError(
+                f"The request has {size} bytes, and Temporal takes less than 2 MB. Set ABEYANCE_STORAGE for all "
+                "workers and clients, so that large payloads are kept beside Temporal."
+            ) from error
 
     async def _found(self, query: str) -> list[RunSummary]:
         return [await summarised(execution) async for execution in self._client.list_workflows(query)]
@@ -272,7 +389,15 @@ class Runs:
             raise
 
 
-async def _answered(update: Coroutine[Any, Any, list[Decision]]) -> list[Decision] | None:
+async def _refusing(update: Coroutine[Any, Any, T]) -> T:
+    try:
+        return await update
+    except WorkflowUpdateFailedError as error:
+        cause = error.cause
+        raise RefusedError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+
+
+async def _answered(update: Coroutine[Any, Any, T]) -> T | None:
     """What the update came to, or `None` if no worker answered it in time."""
     asking = asyncio.ensure_future(update)
     try:

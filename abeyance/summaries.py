@@ -7,15 +7,15 @@ from dataclasses import dataclass, field
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 
 from abeyance.attributes import word
-from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, OPEN, PROBLEM_MEMO, SINCE_MEMO, JsonObject
+from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, LISTENING_MEMO, OPEN, PROBLEM_MEMO, SINCE_MEMO, JsonObject
 
 
 @dataclass(frozen=True)
 class RunSummary:
     """A run as lists show it.
 
-    `state` is "running", "waiting", "parked", or how it ended; times are ISO 8601, in UTC. `problem` says why it is
-    parked.
+    `state` is "running", "waiting", "listening", "parked", or how it ended; times are ISO 8601, in UTC. `problem` says
+    why it is parked.
     """
 
     run: str
@@ -33,7 +33,8 @@ async def summarised(execution: WorkflowExecution) -> RunSummary:
     approvals, problem = memo.get(APPROVALS_MEMO) or [], memo.get(PROBLEM_MEMO)
     state = (execution.status or WorkflowExecutionStatus.RUNNING).name.lower()
     if state == "running":
-        state = "parked" if problem else "waiting" if approvals else "running"
+        idle = "listening" if memo.get(LISTENING_MEMO) else "running"
+        state = "parked" if problem else "waiting" if approvals else idle
     elif state == "canceled":
         state = "cancelled"
     if state not in OPEN:

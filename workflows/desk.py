@@ -130,7 +130,7 @@ class Desk:
             said = read_prompt(args)
         except UnreadableError as error:
             raise ApplicationError(str(error), type="Refused", non_retryable=True) from error
-        if problem := self._no_room(said):
+        if said.key not in self._state.keys and (problem := self._no_room(said)):
             raise ApplicationError(problem, type="Refused", non_retryable=True)
 
     @workflow.query(description="State, open approvals, decisions and refused answers")

@@ -7,7 +7,16 @@ import shlex
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, PROBLEM_MEMO, SINCE_MEMO, Approval, Decision, RunStatus
+from abeyance.contracts import (
+    AGENT_MEMO,
+    APPROVALS_MEMO,
+    LISTENING_MEMO,
+    PROBLEM_MEMO,
+    SINCE_MEMO,
+    Approval,
+    Decision,
+    RunStatus,
+)
 from abeyance.markdown import code, encoded_size, one_line, printable
 
 SHOWN_REASON = 1_000
@@ -35,6 +44,7 @@ def current_details(status: RunStatus, run: str) -> str:
     head = _head(status)
     around = (
         _history("Refused", status.refused, status.refused_count, _refusal),
+        _prompts(status.prompts),
         _history("Decided", status.decisions, len(status.decisions), _decision),
         _how_to_send(status, run),
     )
@@ -46,6 +56,7 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
     """What lists of runs show without asking a worker: open approvals, each cut to a few kB, and why it is parked."""
     return {
         AGENT_MEMO: status.agent,
+        LISTENING_MEMO: True if status.state == "listening" else None,
         PROBLEM_MEMO: _line(status.problem, MEMO_TEXT) if status.problem else None,
         SINCE_MEMO: status.since if status.problem else None,
         APPROVALS_MEMO: [
@@ -78,6 +89,12 @@ def _head(status: RunStatus) -> str:
     if status.state == "waiting":
         title = "Waiting for a person" if count == 1 else f"Waiting for people: {count} approvals are open"
         return f"## {title}\n\n{agent}"
+    if status.state == "listening":
+        return (
+            f"## Listening for a prompt\n\n{agent}\n\n"
+            '- **Go on:** signal `say`, input the prompt as a text, `"..."`\n'
+            "- **Let it end:** signal `finish`, input left empty"
+        )
     problem = f" The problem: {code(status.problem, 1_000)}" if status.problem else ""
     return f"## {status.state.capitalize()}\n\n{agent}{problem}"
 
@@ -174,6 +191,18 @@ def _history(title: str, decisions: Sequence[Decision], count: int, told: Callab
     return f"**{title}: {count}**\n\n" + "\n".join(lines) if count else ""
 
 
+def _prompts(prompts: Sequence[Prompt]) -> str:
+    """The prompts that wait, by their beginnings."""
+    if not prompts:
+        return ""
+    shown = [f"- {code(_line(prompt.text, 100), 120)} by {_who(prompt.by)}" for prompt in prompts[:3]]
+    return f"**Waiting for their turn: {len(prompts)}**\n\n" + "\n".join(shown)
+
+
+def _who(by: str | None) -> str:
+    return code(by, 80) if by else "somebody"
+
+
 def _decision(decision: Decision) -> str:
     about = f"{decision.approval} {code(decision.name, 80)}" if decision.approval else "The run"
     comment = f", {code(decision.comment, 200)}" if decision.comment else ""
@@ -185,7 +214,7 @@ def _refusal(decision: Decision) -> str:
 
 
 def _source(decision: Decision) -> str:
-    return f"by {code(decision.by, 80) if decision.by else 'somebody'}, {decision.via}, {_when(decision.at)}"
+    return f"by {_who(decision.by)}, {decision.via}, {_when(decision.at)}"
 
 
 def _when(at: str) -> str:
