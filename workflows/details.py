@@ -15,6 +15,7 @@ from abeyance.contracts import (
     SINCE_MEMO,
     Approval,
     Decision,
+    Prompt,
     RunStatus,
 )
 from abeyance.markdown import code, encoded_size, one_line, printable
