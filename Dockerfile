@@ -3,7 +3,8 @@ FROM python:3.11-slim-bookworm
 
 ENV PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 PIP_NO_CACHE_DIR=1 PIP_DISABLE_PIP_VERSION_CHECK=1
 
-RUN useradd --uid 10001 --create-home abeyance && install -d -o abeyance -g abeyance /workspace
+RUN useradd --uid 10001 --create-home abeyance && install -d -o abeyance -g abeyance /workspace && \
+    install -d -m 700 -o abeyance -g abeyance /sessions
 
 WORKDIR /app
 
@@ -17,8 +18,8 @@ COPY workflows ./workflows
 COPY worker.py starter.py deploy/healthcheck.py ./
 
 USER abeyance
-VOLUME /workspace
-ENV ABEYANCE_WORKSPACE=/workspace
+VOLUME /workspace /sessions
+ENV ABEYANCE_WORKSPACE=/workspace ABEYANCE_SESSIONS=/sessions
 
 # As a list: SIGTERM must reach Python, not a shell.
 CMD ["python", "worker.py"]

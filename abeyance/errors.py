@@ -7,6 +7,8 @@ AbeyanceError
 ├── NotFoundError        there is no such run or approval
 ├── NoWorkerError        the run stands, but no worker answers for it
 ├── RefusedError         the run stands, what was asked of it does not
+│   └── SessionConflictError
+├── SessionDamagedError  what a session remembers cannot be read
 └── RunFailedError       the run ended without a result
 """
 
@@ -47,6 +49,24 @@ class RefusedError(AbeyanceError):
     """What was asked of a run was refused; nothing has changed."""
 
     exit_code = 4
+
+
+class SessionConflictError(RefusedError):
+    """A session was not saved: it has been written since it was read. What stands there is unharmed.
+
+    Attributes:
+        written_by: the mark of what stands there now; `None` if it has none, or if nothing stands there.
+        written_at: when that was written, ISO 8601 in UTC; `None` if nothing stands there.
+    """
+
+    def __init__(self, message: str, written_by: str | None = None, written_at: str | None = None):
+        super().__init__(message)
+        self.written_by = written_by
+        self.written_at = written_at
+
+
+class SessionDamagedError(AbeyanceError):
+    """What the store holds of a session is no snapshot that can be read. It is never taken for empty."""
 
 
 class RunFailedError(AbeyanceError):

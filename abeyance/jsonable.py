@@ -38,6 +38,29 @@ def from_jsonable(value: Any) -> Any:
     return {key: from_jsonable(item) for key, item in value.items()}
 
 
+def from_strands(value: Any) -> Any:
+    """JSON that `strands.types.session.encode_bytes_values` gave, as `jsonable` writes the same.
+
+    Strands decodes every object that says so to bytes, whatever else it holds, and escapes none. JSON that `jsonable`
+    gave comes back unchanged.
+
+    Raises:
+        ValueError: if something is marked as bytes that are none.
+    """
+    if isinstance(value, list):
+        return [from_strands(item) for item in value]
+    if not isinstance(value, dict):
+        return value
+    if value.get(_BYTES) is True and "data" in value:
+        if not isinstance(value["data"], str):
+            raise ValueError("something is marked as bytes that are none")
+        return jsonable(base64.b64decode(value["data"]))
+    converted = {key: from_strands(item) for key, item in value.items()}
+    if set(value) == {_ESCAPED} and _is_pairs(value[_ESCAPED]):
+        return converted
+    return {_ESCAPED: [*map(list, converted.items())]} if _BYTES in value or _ESCAPED in value else converted
+
+
 def jsonable(value: Any) -> Any:
     """The nearest JSON value to `value`; JSON values come back equal.
 
@@ -50,6 +73,12 @@ def jsonable(value: Any) -> Any:
         return _converted(value)
     except Exception as error:  # noqa: BLE001 - a foreign object's own code; what it holds must not fail a turn
         return f"<{type(value).__name__}, not readable: {type(error).__name__}>"
+
+
+def _is_pairs(value: Any) -> bool:
+    return isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value
+    )
 
 
 def _converted(value: Any) -> Any:

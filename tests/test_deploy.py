@@ -187,8 +187,8 @@ def test_services_start_in_the_order_that_temporal_needs() -> None:
 def test_data_lives_in_named_volumes() -> None:
     named = set(compose()["volumes"])
     assert "postgres:/var/lib/postgresql/data" in services()["postgres"]["volumes"]
-    assert services()["worker"]["volumes"] == ["workspace:/workspace"]
-    assert {"postgres", "workspace"} <= named
+    assert services()["worker"]["volumes"] == ["workspace:/workspace", "sessions:/sessions"]
+    assert {"postgres", "sessions", "workspace"} <= named
 
 
 def test_every_host_path_that_is_mounted_exists_and_is_read_only() -> None:

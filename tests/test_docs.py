@@ -16,9 +16,12 @@ import pytest
 
 from abeyance.contracts import RunResult
 from abeyance.devserver import temporal_binary
+from abeyance.places import Place
+from abeyance.sessions import Sessions
 from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import address_of
+from tests.sessions import snapshot
 from tests.support import ROOT, StartedRun, until
 
 README = (ROOT / "README.md").read_text()
@@ -110,7 +113,7 @@ async def test_the_readmes_story_is_told(start_world: Start) -> None:
 
 async def test_the_readmes_agent_runs(tmp_path: Path, start_world: Start) -> None:
     """The snippet, saved as it says, is registered and asks before it greets."""
-    [snippet] = [text for kind, text in BLOCKS if kind == "python"]
+    [snippet] = [text for kind, text in BLOCKS if kind == "python" and "agents/greeter.py" in text]
     (tmp_path / "readme_greeter.py").write_text(snippet)
     env = os.environ | {"PYTHONPATH": str(tmp_path), "ABEYANCE_AGENTS": "readme_greeter"}
     out = subprocess.run(
@@ -130,6 +133,25 @@ async def test_the_readmes_agent_runs(tmp_path: Path, start_world: Start) -> Non
         assert (status.approvals[0].tool, status.approvals[0].input) == ("greet", {"name": "Ann"})
         await started.handle.signal("approve")
         assert "Hello Ann!" in (await started.result()).message
+
+
+async def test_the_readmes_program_opens_a_session(tmp_path: Path) -> None:
+    """What is kept here is what an ordinary Strands program prints; the commands beside it run."""
+    [snippet] = [text for kind, text in BLOCKS if kind == "python" and "SnapshotSessionManager" in text]
+    kept = Sessions(Place(tmp_path / ".abeyance" / "sessions"))
+    trusted = snapshot("Delete a.txt", **{"trusted-file-manager-trust": "t"})
+    await kept.save("ann", "trusted-file-manager", trusted, after=None, mark="session-ann/1")
+    done = subprocess.run(
+        [sys.executable, "-c", snippet], cwd=tmp_path, env=os.environ, capture_output=True, text=True, check=True
+    )
+    assert "Delete a.txt" in done.stdout
+    assert "'trusted-file-manager-trust': 't'" in done.stdout
+    shown, value, all_of_it = commands("python starter.py sessions")[1:]
+    env = {"ABEYANCE_SESSIONS": str(tmp_path / ".abeyance" / "sessions"), "TEMPORAL_ADDRESS": "127.0.0.1:1"}
+    for command, said in ((shown, "trusted-file-manager-trust: t"), (f"{value} --offline", "Forgot trusted-file-mana")):
+        assert said in await run(command, env)
+    assert "Forgot session ann" in await run(f"{all_of_it} --offline", env)
+    assert await run(commands("python starter.py sessions")[0], env)
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])

@@ -88,7 +88,9 @@ def say(text: str = "", hang: int | None = None) -> None:
 
 def say_json(value: Any) -> None:
     """Print `value` as one line of JSON."""
-    print(json.dumps(_plain(value), ensure_ascii=False, default=str), flush=True)
+    text = json.dumps(_plain(value), ensure_ascii=False, default=str)
+    # Half characters cannot be printed; their escapes are JSON for the same.
+    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -111,8 +113,10 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
 
 def printable(text: str) -> str:
-    """`text` without the control characters that could rewrite a terminal; agents' words are not to be trusted."""
-    return re.sub(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", "\N{REPLACEMENT CHARACTER}", text)
+    """`text` without what could rewrite a terminal, or cannot be printed; agents' words are not to be trusted."""
+    return re.sub(
+        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text
+    )
 
 
 def brief(value: Any, most: int = 120) -> str:
