@@ -25,6 +25,7 @@ from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
 from abeyance.payloads import reading_anything
 from abeyance.registry import Registration, load_agents
+from abeyance.sessions import Sessions
 from abeyance.settings import Settings
 from activities.conversations import Conversations
 from activities.faults import Faults
@@ -62,12 +63,12 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         attributes.Lookup(client),
         Faults(settings.test_fault),
     )
-    memory = Memory(conversations, stored_elsewhere=settings.storage is not None)
+    memory = Memory(conversations, Sessions(settings.sessions), stored_elsewhere=settings.storage is not None)
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
         "identity": identity,
         "workflows": [AgentRun],
-        "activities": [turns.run_turn, memory.carry],
+        "activities": [turns.run_turn, memory.carry, memory.load_session, memory.save_session],
         "max_concurrent_activities": MAX_TURNS,
         "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
         # There is no external storage; at 1, looking for it takes no asyncio task per signal.

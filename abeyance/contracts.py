@@ -12,6 +12,7 @@ from typing import Any
 
 from abeyance.answers import flaw
 from abeyance.errors import RequestError
+from abeyance.session_names import check_session_name
 
 WORKFLOW_TYPE = "AgentRun"
 TURN_ACTIVITY = "run_turn"
@@ -104,6 +105,8 @@ class RunRequest:
         session, options = value.get("session"), value.get("options")
         if session is not None and (not isinstance(session, str) or not session.strip()):
             raise RequestError(f"'session' must be a name or left out, not {_describe(session)}.")
+        if session is not None:
+            check_session_name(session, value["agent"])
         if options is not None and not isinstance(options, dict):
             raise RequestError(f"'options' must be a JSON object or left out, not {_describe(options)}.")
         if (size := len(json.dumps(options))) > LARGEST_OPTIONS:
@@ -462,11 +465,6 @@ class RunResult:
     turn_notes: list[TurnNote] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     session: SessionFacts | None = None
-
-
-def session_run_id(session: str) -> str:
-    """The workflow id of every run of a session: there is one open run of it, or none."""
-    return f"session-{session}"
 
 
 def _parse_limits(value: Any) -> Limits:

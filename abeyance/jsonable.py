@@ -51,14 +51,14 @@ def from_strands(value: Any) -> Any:
         return [from_strands(item) for item in value]
     if not isinstance(value, dict):
         return value
-    if value.get(_BYTES) is True and "data" in value:
+    if value.get(BYTES) is True and "data" in value:
         if not isinstance(value["data"], str):
             raise ValueError("something is marked as bytes that are none")
         return jsonable(base64.b64decode(value["data"]))
     converted = {key: from_strands(item) for key, item in value.items()}
-    if set(value) == {_ESCAPED} and _is_pairs(value[_ESCAPED]):
+    if set(value) == {ESCAPED} and _is_pairs(value[ESCAPED]):
         return converted
-    return {_ESCAPED: [*map(list, converted.items())]} if _BYTES in value or _ESCAPED in value else converted
+    return {ESCAPED: [*map(list, converted.items())]} if BYTES in value or ESCAPED in value else converted
 
 
 def jsonable(value: Any) -> Any:

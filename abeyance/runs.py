@@ -36,11 +36,11 @@ from abeyance.contracts import (
     RunRequest,
     RunResult,
     RunStatus,
-    session_run_id,
 )
 from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RequestError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
+from abeyance.session_names import session_run_id
 from abeyance.summaries import RunSummary, named, summarised
 
 T = TypeVar("T")

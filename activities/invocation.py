@@ -14,7 +14,7 @@ from strands.event_loop._retry import ModelRetryStrategy
 from strands.handlers.callback_handler import PrintingCallbackHandler, null_callback_handler
 from strands.types.content import Message
 
-from abeyance.contracts import TurnInput, TurnResult
+from abeyance.contracts import CHECKPOINT, TurnInput, TurnResult
 from abeyance.errors import ConfigurationError
 from abeyance.jsonable import from_jsonable, jsonable
 from abeyance.models import build_model
@@ -155,6 +155,9 @@ class Invocation:
             output = ended.structured_output
         except TurnEndsError as ends:
             stop_reason, message, interrupts, output = ends.stop_reason, _last_words(agent), [], None
+            if stop_reason != CHECKPOINT:
+                # Whoever goes on with this conversation adds a prompt, and providers want an answer before it.
+                agent.messages.append({"role": "assistant", "content": [{"text": f"(Stopped here: {stop_reason}.)"}]})
         except Exception as error:
             if decisions.in_hooks:
                 raise HookFailedError(sorted(decisions.in_hooks)) from error

@@ -3,11 +3,34 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 
+from strands.types._snapshot import Snapshot
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
-from abeyance.contracts import CARRY, Whole
+from abeyance.contracts import (
+    CARRY,
+    LOAD_SESSION,
+    SAVE_SESSION,
+    JsonObject,
+    SessionFacts,
+    SessionRead,
+    SessionWrite,
+    Whole,
+)
+from abeyance.errors import SessionDamagedError
+from abeyance.sessions import Sessions
+from abeyance.shortened import shortened
 from activities.conversations import NOTHING, Conversation, Conversations, packed
+from activities.failures import as_application_error
+from activities.room import ADVICE, LARGEST_PACKED
+
+USED_IDS = "abeyance_used_ids"
+"""Where a stored snapshot keeps the tool-use ids that a provider may use again."""
+REMEMBERED_CHARACTERS = 2_000
+"""Of the agent's state, as a run tells what it has found in its session."""
 
 
 class Memory:
@@ -15,11 +38,13 @@ class Memory:
 
     Args:
         conversations: those that are at hand.
+        sessions: where sessions are kept.
         stored_elsewhere: whether what is too large for Temporal is kept beside it.
     """
 
-    def __init__(self, conversations: Conversations, *, stored_elsewhere: bool):
-        self._conversations, self._stored_elsewhere = conversations, stored_elsewhere
+    def __init__(self, conversations: Conversations, sessions: Sessions, *, stored_elsewhere: bool):
+        self._conversations, self._sessions = conversations, sessions
+        self._stored_elsewhere = stored_elsewhere
 
     @activity.defn(name=CARRY)
     async def carry(self, conversation: str) -> Whole:
@@ -33,7 +58,90 @@ class Memory:
         self._conversations.keep(whole)
         return Whole(whole.id, await asyncio.to_thread(packed, whole), self._stored_elsewhere)
 
+    @activity.defn(name=LOAD_SESSION)
+    async def load_session(self, session: str, agent: str) -> SessionRead:
+        """Read what an agent remembers in a session.
+
+        Args:
+            session: its name.
+            agent: the agent's registered name.
+        """
+        with _failing():
+            stored = await self._sessions.load(session, agent)
+            if stored is None:
+                return SessionRead(SessionFacts(session))
+            if stored.interrupted:
+                raise SessionDamagedError(
+                    f"Session {session!r} of {agent!r} was left with questions open by another program, so it takes "
+                    "answers and no prompt. Answer them there, or remove it with `sessions forget`."
+                )
+            whole = NOTHING.then(_delta(stored.snapshot))
+            text = await asyncio.to_thread(packed, whole)
+            if len(text) > LARGEST_PACKED and not self._stored_elsewhere:
+                raise SessionDamagedError(
+                    f"Session {session!r} of {agent!r} has {len(text)} bytes, compressed, and a run's history takes "
+                    f"{LARGEST_PACKED}. {ADVICE}."
+                )
+        self._conversations.keep(whole)
+        remembers = shortened(stored.state, REMEMBERED_CHARACTERS)
+        facts = SessionFacts(
+            name=session,
+            version=stored.version,
+            found=len(stored.messages),
+            remembers=remembers if isinstance(remembers, dict) else {"…": remembers},
+            conversation=whole.id,
+        )
+        return SessionRead(facts, whole.id, text)
+
+    @activity.defn(name=SAVE_SESSION)
+    async def save_session(self, write: SessionWrite) -> str:
+        """Write what an agent remembers into a session; a repetition finds it done. Returns the new version."""
+        with _failing():
+            found = await self._found(write.conversation)
+            return await self._sessions.save(
+                write.session,
+                write.agent,
+                _snapshot(found),
+                after=write.after,
+                mark=write.mark,
+                overwrite=write.overwrite,
+            )
+
     async def _found(self, conversation: str) -> Conversation:
         info = activity.info()
         assert info.workflow_id and info.workflow_run_id
         return await self._conversations.find(conversation, activity.client(), info.workflow_id, info.workflow_run_id)
+
+
+@contextmanager
+def _failing() -> Iterator[None]:
+    """Translate what is raised into the failure that Temporal sees, to be retried or told to a person."""
+    try:
+        yield
+    except ApplicationError:
+        raise
+    except Exception as error:
+        raise as_application_error(error, activity.info().attempt) from error
+
+
+def _delta(snapshot: JsonObject) -> JsonObject:
+    """The delta that makes a stored snapshot of nothing."""
+    data = {name: value for name, value in snapshot["data"].items() if name != "messages"}
+    noted = (snapshot.get("app_data") or {}).get(USED_IDS)
+    return {
+        "messages": snapshot["data"].get("messages") or [],
+        "data": data,
+        "used_ids": noted if isinstance(noted, list) else [],
+        "schema_version": snapshot["schema_version"],
+    }
+
+
+def _snapshot(conversation: Conversation) -> JsonObject:
+    """A conversation as a snapshot of Strands that is to be stored."""
+    snapshot = Snapshot(
+        scope="agent",
+        schema_version=conversation.schema_version,
+        data={"messages": conversation.parsed()} | conversation.data,
+        app_data={USED_IDS: list(conversation.used_ids)} if conversation.used_ids else {},
+    )
+    return snapshot.to_dict()

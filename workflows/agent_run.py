@@ -31,9 +31,9 @@ with workflow.unsafe.imports_passed_through():
         TurnInput,
         TurnResult,
         Whole,
-        session_run_id,
     )
     from abeyance.errors import RequestError
+    from abeyance.session_names import session_run_id
     from workflows.desk import Desk, now
     from workflows.state import Carried
     from workflows.story import latest, summary
