@@ -2,7 +2,8 @@
 
 What an agent's author needs is here: `agent` registers a factory and `AgentContext` is what the factory
 is given. `OfflineModel`, `ScriptedModel` and `ToolCall` are models without a network, for demonstrations
-and for your own tests. Tools may ask for `idempotency_key` and `call_attempt`.
+and for your own tests. Tools may ask for `idempotency_key` and `call_attempt`, and hooks may
+`explain` a call.
 
 Names are loaded when they are first used: this package is imported by the workflow, whose sandbox must
 not see Strands.
@@ -17,9 +18,18 @@ if TYPE_CHECKING:
     from abeyance.models.offline import OfflineModel
     from abeyance.models.scripted import ScriptedModel, ToolCall
     from abeyance.registry import AgentContext, agent
-    from abeyance.tools import call_attempt, idempotency_key
+    from abeyance.tools import call_attempt, explain, idempotency_key
 
-__all__ = ["AgentContext", "OfflineModel", "ScriptedModel", "ToolCall", "agent", "call_attempt", "idempotency_key"]
+__all__ = [
+    "AgentContext",
+    "OfflineModel",
+    "ScriptedModel",
+    "ToolCall",
+    "agent",
+    "call_attempt",
+    "explain",
+    "idempotency_key",
+]
 
 _HOMES = {
     "AgentContext": "abeyance.registry",
@@ -28,6 +38,7 @@ _HOMES = {
     "ToolCall": "abeyance.models.scripted",
     "agent": "abeyance.registry",
     "call_attempt": "abeyance.tools",
+    "explain": "abeyance.tools",
     "idempotency_key": "abeyance.tools",
 }
 

@@ -210,6 +210,7 @@ class Ran:
         worker: which worker started it, "" if none did.
         starts: how often it was started, in all turns and attempts.
         input: the beginning of its input's JSON.
+        why: why it ran without a question, if the agent's hooks have explained that.
     """
 
     tool: str
@@ -219,6 +220,7 @@ class Ran:
     worker: str = ""
     starts: int = 0
     input: str = ""
+    why: str = ""
 
 
 @dataclass

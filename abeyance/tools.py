@@ -1,4 +1,4 @@
-"""What a tool may ask about the turn it runs in."""
+"""What tools may ask about the turn they run in, and what hooks may tell."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from strands import ToolContext
+    from strands.hooks import BeforeToolCallEvent
 
 INVOCATION_KEY = "abeyance"
 
@@ -20,11 +21,13 @@ class TurnFacts:
         chain: names the run among all runs there ever were, also those that share its workflow id.
         attempt: at the turn, from 1.
         starts_of: how often a call was started, by its tool-use id.
+        explain: notes why a call runs, by its tool-use id.
     """
 
     chain: str
     attempt: int
     starts_of: Callable[[str], int]
+    explain: Callable[[str, str], None]
 
 
 def idempotency_key(context: ToolContext) -> str:
@@ -56,3 +59,15 @@ def call_attempt(context: ToolContext) -> int:
     """
     facts: TurnFacts = context.invocation_state[INVOCATION_KEY]
     return facts.starts_of(context.tool_use["toolUseId"])
+
+
+def explain(event: BeforeToolCallEvent, why: str) -> None:
+    """Have the run's record say why a call goes on without a question, as where a person has granted trust before.
+
+    Args:
+        event: the hook's own event. Outside a turn of Abeyance, nothing is noted.
+        why: one short sentence; what is beyond 200 characters is cut.
+    """
+    facts: TurnFacts | None = event.invocation_state.get(INVOCATION_KEY)
+    if facts:
+        facts.explain(event.tool_use["toolUseId"], why[:200])

@@ -144,7 +144,7 @@ class Invocation:
         )
         steps.attach()
         PreventedCalls(self.turn, self.journal).attach(agent)
-        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of)
+        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain)
         try:
             ended = await agent.invoke_async(
                 None if begun else self._prompt(),

@@ -13,7 +13,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from strands import Agent
@@ -50,6 +50,7 @@ class Call:
         result: its tool result as JSON, once it has finished.
         input: the beginning of its input's JSON.
         instead: what became of it in the place of another start: "denied", "cancelled", or "answered" by a person.
+        why: as in `Ran`.
     """
 
     tool: str
@@ -62,13 +63,14 @@ class Call:
     result: JsonObject | None = None
     input: str = ""
     instead: str = ""
+    why: str = ""
 
     def as_ran(self, key: str) -> Ran:
         """The call with the tool-use id `key`, as it is told."""
         status = "in-doubt" if self.running else self.instead or "interrupted"
         if self.result:
             status = "denied" if self.result.get("cancelled") else self.instead or str(self.result["status"])
-        return Ran(self.tool, key, status, self.started_at, self.worker, self.starts, self.input)
+        return Ran(self.tool, key, status, self.started_at, self.worker, self.starts, self.input, self.why)
 
 
 class Journal:
@@ -107,6 +109,7 @@ class Journal:
         self.begun = bool(record and record["begun"])
         told: JsonObject = (record or {}).get("work", {})
         self.failure: str | None = told.get("failure")
+        self._why: dict[str, str] = {}
         self._ran: list[JsonObject] = told.get("ran", [])
         self._ran_count: int = told.get("ran_count", 0)
         self._ran_size = len(json.dumps(self._ran))
@@ -180,8 +183,13 @@ class Journal:
     def started(self, key: str, call: Call) -> None:
         """Note that a call starts."""
         with self._lock:
-            self.calls[key] = call
+            self.calls[key] = replace(call, why=self._why.get(key, ""))
             self._changed()
+
+    def explain(self, key: str, why: str) -> None:
+        """Note why a call that is about to start needs no question."""
+        with self._lock:
+            self._why[key] = why
 
     def finished(self, key: str, result: ToolResult) -> None:
         """Note how a call ended. A result too large for the record is noted by its beginning only."""
@@ -204,7 +212,7 @@ class Journal:
         with self._lock:
             for key, call in self.calls.items():
                 self._tell(call.as_ran(key))
-            self.calls = {}
+            self.calls, self._why = {}, {}
             self._changed()
 
     def prevented(self, ran: Ran) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 from strands import Agent
 from strands.hooks import BeforeToolCallEvent, HookProvider, HookRegistry
 
-from abeyance import AgentContext, agent
+from abeyance import AgentContext, agent, explain
 from agents._tools import SYSTEM_PROMPT, delete_files, inspect_files, is_yes
 
 
@@ -23,7 +23,10 @@ class AskUntilTrusted(HookProvider):
 
     def ask(self, event: BeforeToolCallEvent) -> None:
         """Stop the turn until a person has answered, unless one trusts this agent already."""
-        if event.tool_use["name"] != "delete_files" or event.agent.state.get(f"{self._app}-trust") == "t":
+        if event.tool_use["name"] != "delete_files":
+            return
+        if event.agent.state.get(f"{self._app}-trust") == "t":
+            explain(event, "not asked: a person has answered t before, to trust always")
             return
         response = event.interrupt(
             f"{self._app}-approval",

@@ -7,6 +7,7 @@ import json
 import sys
 from contextlib import nullcontext
 from dataclasses import asdict
+from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -22,15 +23,24 @@ from abeyance.cli._shared import (
     settings,
     starter,
     table,
+    user,
     with_runs,
 )
+from abeyance.cli.chat import By, converse
 from abeyance.cli.story import conclude, doing, tell, tell_as_recorded, tell_open
 from abeyance.errors import NoWorkerError
 
 if TYPE_CHECKING:
     from abeyance.contracts import RunResult, RunStatus
     from abeyance.progress import Progress
-    from abeyance.runs import Runs
+    from abeyance.runs import Runs, Started
+
+
+class IfBusy(StrEnum):
+    """What becomes of a prompt for a session whose run is open."""
+
+    queue = "queue"
+    refuse = "refuse"
 
 
 def register(app: typer.Typer) -> None:
@@ -43,34 +53,61 @@ def start(
     agent: Annotated[str, typer.Argument(help="The agent's name; see `agents`.")],
     prompt: Annotated[str, typer.Argument(help="What it is to do.")],
     id_: Annotated[str | None, typer.Option("--id", help="The run's id; by default the agent's name and more.")] = None,
-    session: Annotated[str | None, typer.Option(help="A name for the session, handed to the agent.")] = None,
+    session: Annotated[
+        str | None, typer.Option(help="What the agent remembers, by name; the run's id is then session-NAME.")
+    ] = None,
+    if_busy: Annotated[
+        IfBusy, typer.Option(help="What becomes of the prompt if a run of the session is open.")
+    ] = IfBusy.queue,
     option: Annotated[
         list[str] | None, typer.Option(metavar="K=V", help="An option for the agent; V may be JSON.")
     ] = None,
     limit: Annotated[
         list[str] | None, typer.Option(metavar="K=N", help="A budget: turns, total_tokens, output_tokens.")
     ] = None,
+    interactive: Annotated[
+        bool, typer.Option("--interactive", help="Go on with further prompts: a conversation, on a terminal.")
+    ] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Follow the run until it ends.")] = False,
+    by: By = None,
     json_: Json = False,
 ) -> None:
-    """Start a run and print its id."""
+    """Start a run and print its id. For a session with an open run, the prompt is queued into that."""
     options, limits = _pairs(option, "--option"), _pairs(limit, "--limit")
+    given = {"agent": agent, "prompt": prompt, "session": session, "options": options, "limits": limits}
+    if session is not None and id_ is not None:
+        fail("--id and --session exclude each other: a run of a session has the id session-NAME.", 2)
+    if session is None and if_busy is not IfBusy.queue:
+        fail("--if-busy belongs to --session.", 2)
 
     async def work(runs: Runs) -> None:
         from abeyance.contracts import RunRequest
+        from abeyance.runs import Started
+        from abeyance.session_names import session_run_id
 
-        request = RunRequest.parse(
-            {"agent": agent, "prompt": prompt, "session": session, "options": options, "limits": limits}
-        )
-        run = await runs.start(request, id_)
+        request = RunRequest.parse(given | {"interactive": interactive})
+        if session is not None and if_busy is IfBusy.queue:
+            started = await runs.start_in_session(request, by or user())
+        else:
+            started = Started(await runs.start(request, session_run_id(session) if session is not None else id_))
         if json_ and not wait:
-            say_json({"run": run})
+            say_json({"run": started.run} | ({"queued": started.queued, "place": started.place} if session else {}))
         elif not json_:
-            say(f"Started {run}. Look at it with: {starter()} show {run}")
-        if wait:
-            await follow(runs, run, as_json=json_)
+            say(_introduced(started, session))
+        if interactive and not json_ and sys.stdin.isatty():
+            await converse(runs, started.run, by or user())
+        elif wait:
+            await follow(runs, started.run, as_json=json_)
 
     with_runs(work)
+
+
+def _introduced(started: Started, session: str | None) -> str:
+    look = f"Look at it with: {starter()} show {started.run}"
+    if not started.queued:
+        return f"Started {started.run}. {look}"
+    place = f" as number {started.place} of those that wait" if started.place else ""
+    return f"Session {session} is busy, so the prompt was queued into its open run {started.run}{place}. {look}"
 
 
 def show(run: Run, json_: Json = False) -> None:
@@ -97,12 +134,24 @@ def show(run: Run, json_: Json = False) -> None:
     with_runs(work)
 
 
-def watch(run: Run, json_: Json = False) -> None:
+def watch(
+    run: Run,
+    chat: Annotated[
+        bool, typer.Option("--chat", help="Talk to it: type prompts, and answers to what it asks.")
+    ] = False,
+    by: By = None,
+    json_: Json = False,
+) -> None:
     """Follow a run until it ends, and say what changes."""
+    if chat and (json_ or not sys.stdin.isatty()):
+        fail("--chat needs a terminal, and prints no JSON. Elsewhere there are `say` and `respond`.", 2)
 
     async def work(runs: Runs) -> None:
         await runs.summary(run)
-        await follow(runs, run, as_json=json_)
+        if chat:
+            await converse(runs, run, by or user())
+        else:
+            await follow(runs, run, as_json=json_)
 
     with_runs(work)
 

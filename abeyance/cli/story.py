@@ -13,7 +13,7 @@ from abeyance.cli.questions import ask
 from abeyance.contracts import ENDED, Work
 
 if TYPE_CHECKING:
-    from abeyance.contracts import Approval, Decision, RunResult, RunStatus, TurnNote
+    from abeyance.contracts import Approval, Decision, RunResult, RunStatus, SessionFacts, TurnNote
     from abeyance.errors import NoWorkerError
     from abeyance.progress import Progress
     from abeyance.summaries import RunSummary
@@ -111,6 +111,8 @@ def decided(decision: Decision) -> str:
 def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
     asked = {approval.number: approval for approval in [*status.closed, *status.approvals]}
     yield 0, status.started_at, f"started: {brief(status.prompt, 500)}"
+    if facts := status.session_facts:
+        yield 0, status.started_at, f"session {facts.name}: {_found(facts)}"
     for note in status.turn_notes[:-1]:
         yield note.order, note.started_at, "\n".join(_turn(note, None))
     for note in status.turn_notes[-1:]:
@@ -125,6 +127,12 @@ def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
         answered = {decision.approval for decision in status.decisions}
         unanswered = [str(approval.number) for approval in status.closed if approval.number not in answered]
         yield math.inf, status.ended_at, status.state + (f"; unanswered: {', '.join(unanswered)}" if unanswered else "")
+        if facts:
+            kept = "written" if facts.written else "left as it was"
+            yield math.inf, status.ended_at, f"session {facts.name}: {kept}"
+    for place, prompt in enumerate(status.prompts, 1):
+        what = "never taken up" if status.state in ENDED else f"waits for its turn, number {place}"
+        yield math.inf, prompt.at, f"said{_by(prompt.by)}: {brief(prompt.text, 500)} ({what})"
 
 
 def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:
@@ -139,6 +147,8 @@ def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:
     if work.worker:
         parts.append(f"on {work.worker}")
     yield ", ".join(parts)
+    if note.prompt is not None and note.number > 1:
+        yield f"said{_by(note.by)}: {brief(note.prompt, 500)}"
     if work.failure:
         yield f"failed before: {brief(work.failure, 300)}"
     yield from _ran(work)
@@ -158,10 +168,22 @@ def _ran(work: Work) -> Iterator[str]:
     ):
         calls = list(group)
         what = f"{tool} {calls[0].input}" if len(calls) == 1 else f"{tool}, {len(calls)} calls"
+        told_why = {call.why for call in calls if call.why}
         extra = (f", started {starts} times" if starts > 1 else "") + (f", on {elsewhere}" if elsewhere else "")
-        yield f"{what}: {status}{extra}"
+        yield f"{what}: {status}{extra}" + "".join(f"; {why}" for why in sorted(told_why))
     if more := work.ran_count - len(work.ran):
         yield f"and {more} calls more"
+
+
+def _found(facts: SessionFacts) -> str:
+    if facts.version is None:
+        return "new"
+    remembers = f", remembers {brief(facts.remembers, 500)}" if facts.remembers else ""
+    return f"{facts.found} messages{remembers}"
+
+
+def _by(name: str | None) -> str:
+    return f" by {name}" if name else ""
 
 
 def _asked(approval: Approval) -> str:
@@ -170,7 +192,7 @@ def _asked(approval: Approval) -> str:
 
 
 def _decided(decision: Decision, approval: Approval | None) -> str:
-    by = f" by {decision.by}" if decision.by else ""
+    by = _by(decision.by)
     comment = f": “{decision.comment}”" if decision.comment else ""
     if decision.refused:
         return f"refused {brief(decision.response)}{by} ({decision.via}){comment}: {decision.refused}"
