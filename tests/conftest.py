@@ -27,6 +27,7 @@ TEST_AGENTS = (
     "tests.hostile_agents",
     "tests.journal_agents",
     "tests.mcp_agents",
+    "tests.session_agents",
 )
 
 # No test may reach a real model or a real account, whatever the machine's environment holds.

@@ -55,25 +55,28 @@ class AgentRun(Desk):
 
     @workflow.init
     def __init__(self, *args: Any) -> None:
-        request = args[0] if args and isinstance(args[0], dict) else {}
         carried = value_to_type(Carried, args[1]) if workflow.info().continued_run_id else None
-        super().__init__(request, carried)
+        super().__init__(args[0] if args and isinstance(args[0], dict) else {}, carried)
+        self._flaw: RequestError | None = None
+        given = args[:1] if carried else args
+        try:
+            self._request = RunRequest.parse(given[0] if len(given) == 1 else list(given) or None)
+            _require_own_id(self._request)
+        except RequestError as error:
+            self._flaw = error
+        else:
+            if not carried:
+                # Here and not in `run`: what a signal says in the same moment comes after it, and is known by its key.
+                self._queue(Prompt(self._request.prompt, now(), key=self._request.key))
         self._patience = 0
         """From how many events on a run that was too large to be carried is looked at again."""
 
     @workflow.run
     async def run(self, *args: Any) -> RunResult:
         """Run the agent turn by turn; between turns, wait for people."""
-        given = args[:1] if workflow.info().continued_run_id else args
-        try:
-            self._request = RunRequest.parse(given[0] if len(given) == 1 else list(given) or None)
-            _require_own_id(self._request)
-        except RequestError as error:
+        if self._flaw:
             self._state.word = "failed"
-            raise ApplicationError(str(error), type="BadRequest", non_retryable=True) from error
-        if not workflow.info().continued_run_id:
-            self._state.prompts.append(Prompt(self._request.prompt, now(), key=self._request.key))
-            self._know(self._request.key)
+            raise ApplicationError(str(self._flaw), type="BadRequest", non_retryable=True) from self._flaw
         self._details = asyncio.create_task(self._keep_details())
         try:
             await self._converse()

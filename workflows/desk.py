@@ -199,13 +199,13 @@ class Desk:
         if problem := self._no_room(said):
             self._refuse(via, args, problem)
             return 0
-        self._state.prompts.append(Prompt(said.text, now(), said.by, said.key))
-        self._know(said.key)
-        self._stale = True
+        self._queue(Prompt(said.text, now(), said.by, said.key))
         return len(self._state.prompts)
 
-    def _know(self, key: str | None) -> None:
-        self._state.keys = [*self._state.keys, *([key] if key else [])][-KEPT_KEYS:]
+    def _queue(self, prompt: Prompt) -> None:
+        self._state.prompts.append(prompt)
+        self._state.keys = [*self._state.keys, *([prompt.key] if prompt.key else [])][-KEPT_KEYS:]
+        self._stale = True
 
     def _no_room(self, said: Said) -> str | None:
         waiting = self._state.prompts

@@ -1,0 +1,160 @@
+"""Sessions across runs: what an agent remembers, on other workers and after crashes, on files and on S3."""
+
+from __future__ import annotations
+
+import asyncio
+import uuid
+from pathlib import Path
+from typing import Any
+
+import pytest
+from temporalio.client import WorkflowFailureError
+
+from abeyance.contracts import RunRequest, RunResult
+from abeyance.errors import RefusedError
+from abeyance.places import Place
+from abeyance.runs import Runs, Started
+from abeyance.session_names import session_run_id
+from abeyance.sessions import Sessions
+from tests.conftest import Start
+from tests.support import StartedRun, World, until
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    return Place(directory=tmp_path / "sessions")
+
+
+@pytest.fixture
+def name() -> str:
+    return f"demo-{uuid.uuid4().hex[:8]}"
+
+
+def runs_of(world: World) -> Runs:
+    return Runs(world.client, world.settings.task_queue)
+
+
+async def begin(
+    world: World, session: str, prompt: str, agent: str = "trusted-file-manager", **more: Any
+) -> StartedRun:
+    """Start a run of a session as `starter.py start --session` does, and see that it was started and not queued."""
+    request = RunRequest.parse({"agent": agent, "prompt": prompt, "session": session} | more)
+    started = await runs_of(world).start_in_session(request, "ann")
+    assert started == Started(session_run_id(session))
+    handle = world.client.get_workflow_handle(started.run, result_type=RunResult)
+    run_id = (await handle.describe()).run_id
+    return StartedRun(world.client.get_workflow_handle(started.run, run_id=run_id, result_type=RunResult))
+
+
+async def test_the_story_of_the_tutorial(start_world: Start, place: Place, name: str) -> None:
+    """Trust is granted once; a later run on another worker asks nothing and says why; forgotten, it asks again."""
+    async with start_world(sessions=place) as world:
+        for n in (1, 2, 3, 4):
+            (world.workspace / f"file{n}.txt").write_text("x")
+        run = await begin(world, name, "Delete file1.txt")
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("respond", "t")
+        first = await run.result()
+        assert "file1.txt" not in world.files()
+        assert first.session and (first.session.found, first.session.written) == (0, True)
+    async with start_world(sessions=place, task_queue=world.settings.task_queue) as world:
+        run = await begin(world, name, "Delete file2.txt and file3.txt")
+        second = await run.result()
+        assert not {"file2.txt", "file3.txt"} & world.files()
+        assert second.approvals == []
+        told = [ran for note in second.turn_notes for ran in note.work.ran if ran.tool == "delete_files"]
+        assert [ran.why for ran in told] == ["not asked: a person has answered t before, to trust always"]
+        assert second.session
+        assert second.session.remembers == {"trusted-file-manager-trust": "t"}
+        assert second.session.found > 2
+        assert await Sessions(place).forget_state(name, "trusted-file-manager", "trusted-file-manager-trust")
+        run = await begin(world, name, "Delete file4.txt")
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("deny")
+        await run.result()
+        assert "file4.txt" in world.files()
+
+
+async def test_a_prompt_for_a_busy_session_is_queued_or_refused(start_world: Start, place: Place, name: str) -> None:
+    """It becomes the open run's next turn, and answers nothing; what a run cannot take is refused."""
+    async with start_world(sessions=place) as world:
+        run = await begin(world, name, "Delete a.txt")
+        await run.reaches("waiting", approvals=1)
+        runs = runs_of(world)
+        request = RunRequest.parse({"agent": "trusted-file-manager", "prompt": "Delete b.txt", "session": name})
+        assert await runs.start_in_session(request, "bob") == Started(run.id, queued=True, place=1)
+        with pytest.raises(RefusedError, match="is open already"):
+            await runs.start(request, session_run_id(name))
+        for more, words in (
+            ({"agent": "file-manager"}, "with the agent 'trusted-file-manager', and this is for 'file-manager'"),
+            ({"options": {"a": 1}}, "options, limits and --interactive can only be given to a new one"),
+        ):
+            with pytest.raises(RefusedError, match=words):
+                other = {"agent": "trusted-file-manager", "prompt": "x", "session": name} | more
+                await runs.start_in_session(RunRequest.parse(other), "bob")
+        status = await run.status()
+        assert [(prompt.text, prompt.by) for prompt in status.prompts] == [("Delete b.txt", "bob")]
+        assert len(status.approvals) == 1
+        await run.handle.signal("deny")
+        await run.reaches("waiting", approvals=1, turn=3)
+        await run.handle.signal("approve")
+        result = await run.result()
+        assert {"a.txt", "b.txt"} & world.files() == {"a.txt"}
+        assert [(note.prompt, note.by) for note in result.turn_notes if note.prompt] == [
+            ("Delete a.txt", None), ("Delete b.txt", "bob"),
+        ]  # fmt: skip
+
+
+async def test_a_run_of_a_session_has_its_id(start_world: Start, place: Place, name: str) -> None:
+    """Whoever starts it by hand: so there can never be two."""
+    async with start_world(sessions=place) as world:
+        run = await world.start("file-manager", "go", session=name)
+        with pytest.raises(WorkflowFailureError) as failed:
+            await run.result()
+        assert f"has the workflow id 'session-{name}'" in str(failed.value.cause)
+        run = await world.start("trusted-file-manager", "Look at a.txt", session=name, run=session_run_id(name))
+        await run.result()
+        assert (await Sessions(place).load(name, "trusted-file-manager")) is not None
+
+
+@pytest.mark.parametrize("how", ["abort", "cancel"])
+async def test_a_run_that_fails_leaves_its_session_as_it_was(
+    how: str, start_world: Start, place: Place, name: str
+) -> None:
+    async with start_world(sessions=place) as world:
+        run = await begin(world, name, "go", "counted", options={"acts": 1})
+        await run.reaches("waiting", approvals=1)
+        before = await Sessions(place).load(name, "counted")
+        if how == "cancel":
+            await run.handle.cancel()
+        else:
+            await run.handle.terminate()
+        with pytest.raises(WorkflowFailureError):
+            await run.result()
+        assert await Sessions(place).load(name, "counted") == before
+
+
+async def test_two_starts_at_once(start_world: Start, place: Place, name: str) -> None:
+    """A hundred times: both prompts are done once each, in one run or in two, and the session has all of them."""
+    async with start_world(sessions=place) as world:
+        runs = runs_of(world)
+
+        async def ask(n: int) -> Started:
+            request = RunRequest.parse({"agent": "clerk", "prompt": f"note n{n}", "session": name})
+            return await runs.start_in_session(request, "ann")
+
+        async def over() -> bool:
+            return (await runs.summary(session_run_id(name))).state == "completed"
+
+        queued = 0
+        for n in range(0, 200, 2):
+            both = await asyncio.gather(ask(n), ask(n + 1))
+            queued += sum(started.queued for started in both)
+            if n % 10 == 8:
+                await until(over, what="the open run to end")
+        await until(over, what="the last run to end")
+        stored = await Sessions(place).load(name, "clerk")
+        assert stored
+        said = [m["content"][0]["text"] for m in stored.messages if m["role"] == "user" and "text" in m["content"][0]]
+        assert sorted(said) == sorted(f"note n{n}" for n in range(200))
+        assert queued > 50
