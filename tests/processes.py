@@ -176,11 +176,17 @@ async def forget_dead_worker(client: Client, run: str) -> None:
 
 
 class DevServer:
-    """A Temporal server whose state is a file; the process may be killed and started again."""
+    """A Temporal server whose state is a file; the process may be killed and started again.
 
-    def __init__(self, directory: Path):
+    Args:
+        directory: where its file is.
+        dynamic: settings of its dynamic configuration.
+    """
+
+    def __init__(self, directory: Path, dynamic: Mapping[str, int] | None = None):
         self.address = f"127.0.0.1:{free_port()}"
         self._directory = directory
+        self._dynamic = [f"{name}={value}" for name, value in (dynamic or {}).items()]
 
     @asynccontextmanager
     async def up(self) -> AsyncIterator[tuple[Client, ChildProcess]]:
@@ -190,6 +196,8 @@ class DevServer:
         command += ["--db-filename", str(self._directory / "temporal.db"), "--log-level", "error"]
         for pragma in PRAGMAS:
             command += ["--sqlite-pragma", pragma]
+        for setting in self._dynamic:
+            command += ["--dynamic-config-value", setting]
         with started(command, os.environ, self._directory / "server.log") as server:
             clients: list[Client] = []
 

@@ -10,7 +10,7 @@ from strands.agent.conversation_manager import NullConversationManager
 from strands.hooks import BeforeToolCallEvent
 from strands.types.content import ContentBlock, Messages
 
-from abeyance import AgentContext, agent
+from abeyance import AgentContext, agent, idempotency_key
 from abeyance.models._reply import LocalModel
 from tests.chaos.agents import effects_of
 
@@ -25,7 +25,7 @@ class Clerk(LocalModel):
         if any("toolResult" in block for block in last):
             return [{"text": f"Done, after {len(messages)} messages."}]
         verb, _, rest = last[0]["text"].partition(" ")
-        if verb in ("note", "ask", "big"):
+        if verb in ("note", "ask", "big", "key"):
             use_id = f"use-of-{len(messages)}-messages-{rest[:20]}"
             return [{"toolUse": {"name": verb, "toolUseId": use_id, "input": {"text": rest}}}]
         return [{"text": f"You said {last[0]['text']!r}, after {len(messages)} messages."}]
@@ -48,6 +48,12 @@ def clerk(context: AgentContext) -> Agent:
         return f"noted {text}"
 
     @tool(context=True)
+    def key(text: str, tool_context: ToolContext) -> str:
+        """Note the idempotency key."""
+        effects.add("noted", idempotency_key(tool_context))
+        return "noted"
+
+    @tool(context=True)
     def big(text: str, tool_context: ToolContext) -> dict[str, Any]:
         """Give a document of so many bytes, which nothing can compress."""
         data = random.Random(text).randbytes(int(text))
@@ -59,5 +65,5 @@ def clerk(context: AgentContext) -> Agent:
             event.cancel_tool = "denied"
 
     return Agent(
-        model=Clerk(), tools=[note, ask_tool, big], hooks=[ask], conversation_manager=NullConversationManager()
+        model=Clerk(), tools=[note, ask_tool, key, big], hooks=[ask], conversation_manager=NullConversationManager()
     )

@@ -157,7 +157,6 @@ class AgentRun(Desk):
     async def _answered(self, turn: TurnInput) -> None:
         """Wait until at least one open approval has been decided, by answers that fit into `turn`."""
         self._ledger.make_room(LARGEST_TURN - len(json.dumps(asdict(turn))))
-        self._story.asks(self._ledger.open)
         if not self._ledger.has_answers:
             self._show("waiting")
             await self._until(lambda: self._ledger.has_answers)
@@ -195,6 +194,7 @@ class AgentRun(Desk):
         state.structured_output = result.structured_output
         if not state.unfinished:
             self._ledger.ask(result.questions, now())
+            self._story.asks(self._ledger.open)
 
     def _take_failure(self, turn: TurnInput, error: ActivityError) -> None:
         """After a turn that failed for good, ask again what made it fail, or have the run parked."""
@@ -208,6 +208,7 @@ class AgentRun(Desk):
             if again := self._ledger.reopen(reason, failed=failed, ran=ran):
                 served = [response for response in turn.responses if response.id not in again]
                 state.again = replace(turn, responses=served, record=record)
+                self._story.asks(self._ledger.open)
                 return
         if not state.repeatable:
             reason += " What the turn had done is too large to be carried over: the run can only be aborted."
