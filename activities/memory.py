@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 
 from strands.types._snapshot import Snapshot
 from temporalio import activity
-from temporalio.exceptions import ApplicationError
 
 from abeyance.contracts import (
     CARRY,
@@ -53,10 +52,11 @@ class Memory:
         Args:
             conversation: its name.
         """
-        found = await self._found(conversation)
-        whole = NOTHING.then(found.whole())
-        self._conversations.keep(whole)
-        return Whole(whole.id, await asyncio.to_thread(packed, whole), self._stored_elsewhere)
+        async with _told():
+            found = await self._found(conversation)
+            whole = NOTHING.then(found.whole())
+            self._conversations.keep(whole)
+            return Whole(whole.id, await asyncio.to_thread(packed, whole), self._stored_elsewhere)
 
     @activity.defn(name=LOAD_SESSION)
     async def load_session(self, session: str, agent: str) -> SessionRead:
@@ -66,7 +66,7 @@ class Memory:
             session: its name.
             agent: the agent's registered name.
         """
-        with _failing():
+        async with _told():
             stored = await self._sessions.load(session, agent)
             if stored is None:
                 return SessionRead(SessionFacts(session))
@@ -96,7 +96,7 @@ class Memory:
     @activity.defn(name=SAVE_SESSION)
     async def save_session(self, write: SessionWrite) -> str:
         """Write what an agent remembers into a session; a repetition finds it done. Returns the new version."""
-        with _failing():
+        async with _told():
             found = await self._found(write.conversation)
             return await self._sessions.save(
                 write.session,
@@ -113,15 +113,23 @@ class Memory:
         return await self._conversations.find(conversation, activity.client(), info.workflow_id, info.workflow_run_id)
 
 
-@contextmanager
-def _failing() -> Iterator[None]:
-    """Translate what is raised into the failure that Temporal sees, to be retried or told to a person."""
+@asynccontextmanager
+async def _told() -> AsyncIterator[None]:
+    """Tell Temporal that this activity is alive, and what it raises: to be retried, or told to a person."""
+    beating = asyncio.create_task(_beat())
     try:
         yield
-    except ApplicationError:
-        raise
     except Exception as error:
         raise as_application_error(error, activity.info().attempt) from error
+    finally:
+        beating.cancel()
+
+
+async def _beat() -> None:
+    timeout = activity.info().heartbeat_timeout
+    while timeout:
+        activity.heartbeat()
+        await asyncio.sleep(timeout.total_seconds() / 3)
 
 
 def _delta(snapshot: JsonObject) -> JsonObject:

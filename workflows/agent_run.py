@@ -40,7 +40,7 @@ with workflow.unsafe.imports_passed_through():
 
 AGENT_ERROR = "AgentError"
 TURN_TIMEOUT = timedelta(days=7)
-STORE_TIMEOUT = timedelta(minutes=2)
+STORE_TIMEOUT = timedelta(minutes=10)
 LARGEST_TURN = 2_080_000
 """Bytes of JSON. The server takes 2 MiB; a turn that is larger could never be started, and the run would be stuck."""
 LARGEST_CARRIED = 1_900_000
@@ -121,7 +121,7 @@ class AgentRun(Desk):
         """What the agent is to do next, as soon as people have said all that it takes; `None` if there is nothing."""
         state = self._state
         if state.again and state.problem:
-            await self._verdict_on(state.problem)
+            await self._mended()
             turn, state.again = state.again, None
             return turn
         if self._ledger.asked:
@@ -212,21 +212,23 @@ class AgentRun(Desk):
                 return
         if not state.repeatable:
             reason += " What the turn had done is too large to be carried over: the run can only be aborted."
-        state.problem, state.again = reason, replace(turn, record=record or turn.record)
+        state.problem, state.verdict = reason, None
+        state.again = replace(turn, record=record or turn.record)
 
-    async def _verdict_on(self, problem: str) -> None:
+    async def _mended(self) -> None:
         """Park the run until a person says how to go on.
 
         Raises:
             ApplicationError: if it is given up.
         """
-        self._state.problem, self._verdict = problem, None
+        state = self._state
         self._show("parked")
-        await self._until(lambda: self._verdict is not None)
-        if self._verdict == "abort":
+        await self._until(lambda: state.verdict is not None)
+        problem, verdict = state.problem, state.verdict
+        if verdict == "abort":
             left = f" Session {self._session!r} is as it was before this run." if self._session else ""
             raise ApplicationError(f"Aborted: {problem}{left}", type="Aborted", non_retryable=True)
-        self._state.problem = None
+        state.problem = state.verdict = None
         self._show("running")
 
     async def _stored(self, name: str, arguments: Callable[[bool], list[Any]], result_type: type[T]) -> T:
@@ -234,7 +236,8 @@ class AgentRun(Desk):
 
         `arguments` makes its arguments; it is told whether a person has said `retry`.
         """
-        self._state.problem, retried = None, False
+        self._state.problem = self._state.verdict = None
+        retried = False
         while True:
             try:
                 result: T = await workflow.execute_activity(
@@ -242,14 +245,17 @@ class AgentRun(Desk):
                     args=arguments(retried),
                     result_type=result_type,
                     start_to_close_timeout=STORE_TIMEOUT,
+                    heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
                     retry_policy=RETRIES,
                 )
                 return result
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                self._state.repeatable = True
-                await self._verdict_on(error.cause.message if isinstance(error.cause, ApplicationError) else str(error))
+                state = self._state
+                state.problem = error.cause.message if isinstance(error.cause, ApplicationError) else str(error)
+                state.verdict, state.repeatable = None, True
+                await self._mended()
                 retried = True
 
     def _is_saved(self) -> bool:
@@ -291,6 +297,7 @@ class AgentRun(Desk):
                     state.conversation,
                     result_type=Whole,
                     start_to_close_timeout=STORE_TIMEOUT,
+                    heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
                     retry_policy=RETRIES,
                 )
             except ActivityError as error:

@@ -49,7 +49,6 @@ class Desk:
         self._state = carried.state if carried else State(since=now())
         self._ledger = self._state.ledger
         self._story = Story(told)
-        self._verdict: str | None = None
         self._stale = True
         self._memo: dict[str, Any] = memo_of(self.status())
         self._attributes = attributes.given(workflow.info().typed_search_attributes)
@@ -184,7 +183,7 @@ class Desk:
             reason = "What the turn had done is lost with it, and doing it again could double it: abort the run."
             self._refuse(via, args, reason)
         else:
-            self._verdict = verdict
+            self._state.verdict = verdict
             self._ledger.record(verdict, now(), via, by=by, comment=comment)
             self._stale = True
 

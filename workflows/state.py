@@ -28,6 +28,7 @@ class State:
         unfinished: whether the last turn ended as a checkpoint.
         again: a turn that is to be given again: when a parked run is told to retry, or with new answers.
         problem: what the run is parked for.
+        verdict: what a person has said of that, "retry" or "abort".
         repeatable: whether the turn that it is parked for can be given again without doubling anything.
         message: the agent's latest word, `stop_reason` and `structured_output` what came with it.
         prompts: those that wait for their turn.
@@ -47,6 +48,7 @@ class State:
     unfinished: bool = False
     again: TurnInput | None = None
     problem: str | None = None
+    verdict: str | None = None
     repeatable: bool = True
     message: str | None = None
     stop_reason: str | None = None
