@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import pytest
 from moto.server import ThreadedMotoServer
 
 from abeyance.contracts import JsonObject
@@ -61,6 +62,20 @@ def s3() -> Iterator[dict[str, str]]:
         yield env
     finally:
         server.stop()
+
+
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[dict[str, str]]:
+    with s3() as env:
+        yield env
+
+
+@pytest.fixture
+def s3_env(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
 
 
 class Writer:
