@@ -123,10 +123,10 @@ async def _obey(place: str) -> None:
         else:
             number = 0
             while True:
-                print("saving", number, flush=True)
+                print(f"saving {number}", flush=True)  # in one piece, so that a kill cannot cut it
                 large = snapshot(str(number), padding=str(number % 10) * 300_000)
                 await sessions.save("s", "a", large, after=None, mark=f"m/{number}", overwrite=True)
-                print("saved", number, flush=True)
+                print(f"saved {number}", flush=True)
                 number += 1
 
 
