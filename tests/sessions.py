@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import boto3
+import pytest
 from moto.server import ThreadedMotoServer
 
 from abeyance.contracts import JsonObject
@@ -63,6 +64,20 @@ def s3() -> Iterator[dict[str, str]]:
         server.stop()
 
 
+@pytest.fixture(scope="module")
+def s3_server() -> Iterator[dict[str, str]]:
+    with s3() as env:
+        yield env
+
+
+@pytest.fixture
+def s3_env(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
+    for name, value in s3_server.items():
+        monkeypatch.setenv(name, value)
+    return s3_server
+
+
 class Writer:
     """Another process with the store open, which does as it is told over its standard input."""
 
@@ -108,10 +123,10 @@ async def _obey(place: str) -> None:
         else:
             number = 0
             while True:
-                print("saving", number, flush=True)
+                print(f"saving {number}", flush=True)  # in one piece, so that a kill cannot cut it
                 large = snapshot(str(number), padding=str(number % 10) * 300_000)
                 await sessions.save("s", "a", large, after=None, mark=f"m/{number}", overwrite=True)
-                print("saved", number, flush=True)
+                print(f"saved {number}", flush=True)
                 number += 1
 
 

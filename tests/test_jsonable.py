@@ -15,9 +15,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import BaseModel
-from strands.types.session import decode_bytes_values
+from strands.types.session import decode_bytes_values, encode_bytes_values
 
-from abeyance.jsonable import from_jsonable, jsonable
+from abeyance.jsonable import from_jsonable, from_strands, jsonable
 
 JSON = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -150,3 +150,28 @@ def test_json_and_bytes_come_back(value: Any) -> None:
 def test_what_only_looks_like_bytes_comes_back_as_it_was(impostor: Any) -> None:
     """A model may write anything into a tool's input; what a person was shown is what runs."""
     assert from_jsonable(json.loads(json.dumps(jsonable([impostor])))) == [impostor]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        {"raw": b"\x00\xff", "list": [b"", {"deep": b"x"}]},
+        {"__bytes_encoded__": False, "data": "x"},
+        {"__bytes_encoded__": True},
+        {"__escaped__": "x"},
+        {"__escaped__": [["a", 1]], "more": b"x"},
+        {"a": None, "b": [1, 2.5, True, "é\ud800"]},
+    ],
+    ids=str,
+)
+def test_what_strands_has_encoded_means_the_same_here(value: Any) -> None:
+    assert from_jsonable(from_strands(encode_bytes_values(value))) == value
+    assert from_strands(jsonable(value)) == jsonable(value)
+
+
+def test_strands_takes_more_for_bytes() -> None:
+    """Whatever else such an object holds; what Strands would restore is restored here."""
+    odd = {"__bytes_encoded__": True, "data": "eA==", "more": 1}
+    assert from_jsonable(from_strands(odd)) == decode_bytes_values(odd) == b"x"
+    with pytest.raises(ValueError, match="bytes that are none"):
+        from_strands({"__bytes_encoded__": True, "data": None})

@@ -4,29 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
-import stat
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import boto3
 import pytest
-from botocore.exceptions import ClientError, EndpointConnectionError
 
-from abeyance.errors import ConfigurationError, NotFoundError, RequestError, SessionConflictError, SessionDamagedError
+from abeyance.blobs import Blob
+from abeyance.errors import NotFoundError, RequestError, SessionConflictError, SessionDamagedError
 from abeyance.jsonable import from_jsonable, jsonable
 from abeyance.places import Place
 from abeyance.session_names import check_session_name, session_run_id
 from abeyance.sessions import Sessions
-from activities.failures import as_application_error
-from tests.sessions import BUCKET, Writer, s3, snapshot
+from tests.sessions import BUCKET, s3_env, s3_server, snapshot  # noqa: F401 - fixtures among them
 
 
 @dataclass
@@ -51,20 +44,6 @@ class Store:
 
 
 KEY = "session/s/scopes/agent/a/snapshots/snapshot_latest.json"
-
-
-@pytest.fixture(scope="module")
-def s3_server() -> Iterator[dict[str, str]]:
-    with s3() as env:
-        yield env
-
-
-@pytest.fixture
-def s3_env(s3_server: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    for name, value in s3_server.items():
-        monkeypatch.setenv(name, value)
-    return s3_server
 
 
 @pytest.fixture(params=["files", "s3"])
@@ -190,6 +169,28 @@ async def test_forget_one_value(store: Store) -> None:
         await store.sessions.forget_state("none", "a", "trust")
 
 
+async def test_a_value_is_not_forgotten_over_what_was_saved_meanwhile(store: Store) -> None:
+    """A run that ends between the reading and the writing keeps what it has saved."""
+    version = await store.sessions.save("s", "a", snapshot(trust="t"), after=None, mark="r/1")
+    below = store.sessions._blobs
+
+    class Meanwhile:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(below, name)
+
+        def read(self, key: str) -> Blob | None:
+            blob = below.read(key)
+            if blob and blob.version == version:
+                asyncio.run(Sessions(store.place).save("s", "a", snapshot("new", trust="t"), after=version, mark="r/2"))
+            return blob
+
+    store.sessions._blobs = Meanwhile()
+    with pytest.raises(SessionConflictError, match="written by r/2"):
+        await store.sessions.forget_state("s", "a", "trust")
+    found = await store.sessions.load("s", "a")
+    assert found and len(found.messages) == 1
+
+
 def changed(**changes: Any) -> bytes:
     return json.dumps(snapshot() | changes).encode()
 
@@ -288,169 +289,3 @@ async def test_names_that_stay_as_they_are(store: Store, name: str) -> None:
 def test_the_run_of_a_session() -> None:
     check_session_name("ann")
     assert session_run_id("ann") == "session-ann"
-
-
-async def test_of_two_processes_one_wins(tmp_path: Path) -> None:
-    """Fifty times two processes save after the same version at once: one has saved, and the other hears of it."""
-    place = str(tmp_path / "sessions")
-    writers = [await Writer.started(place), await Writer.started(place)]
-    try:
-        assert [await writer.hear() for writer in writers] == [["ready"], ["ready"]]
-        version, winners = "none", set()
-        for number in range(50):
-            for index, writer in enumerate(writers):
-                writer.tell("save", f"{number}/{index}", version)
-            heard = [await writer.hear() for writer in writers]
-            [winner] = [index for index, words in enumerate(heard) if words[0] == "won"]
-            assert heard[1 - winner] == ["lost", f"{number}/{winner}"]
-            version = heard[winner][1]
-            found = await Sessions(Place(Path(place))).load("s", "a")
-            assert found and (found.version, found.written_by) == (version, f"{number}/{winner}")
-            winners.add(winner)
-    finally:
-        for writer in writers:
-            await writer.killed()
-
-
-async def test_a_writer_that_is_killed_leaves_something_whole(tmp_path: Path) -> None:
-    """kill -9 in the middle of writes, ten times: the old or the new is there, and the next one can write at once."""
-    sessions = Sessions(Place(tmp_path))
-    for number in range(10):
-        writer = await Writer.started(str(tmp_path))
-        writer.tell("go")
-        assert await writer.hear() == ["ready"]
-        for _ in range(4):
-            last = await writer.hear()
-        await asyncio.sleep(number / 1_000)
-        await writer.killed()
-        said = [last, *[words.split() for words in (await writer.process.stdout.read()).decode().splitlines()]]  # type: ignore[union-attr]
-        saved = max(int(words[1]) for words in said if words[0] == "saved")
-        found = await sessions.load("s", "a")
-        assert found and found.written_by in (f"m/{saved}", f"m/{saved + 1}")
-        [count] = [message["content"][0]["text"] for message in found.messages]
-        assert found.state["padding"] == str(int(count) % 10) * 300_000
-        assert await sessions.save("s", "a", snapshot(), after=found.version, mark="next")
-        assert [info.name for info in await sessions.listed()] == ["s"]
-
-
-async def test_what_killed_writers_leave_is_swept(tmp_path: Path) -> None:
-    old, new = tmp_path / ".__strands_tmp_old", tmp_path / ".__strands_tmp_new"
-    for path in (old, new):
-        path.write_bytes(b"half")
-    os.utime(old, (1, 1))
-    await Sessions(Place(tmp_path)).save("s", "a", snapshot(), after=None, mark="m")
-    assert (old.exists(), new.exists()) == (False, True)
-
-
-async def test_files_are_private(tmp_path: Path) -> None:
-    """Whatever the umask: nobody else reads what people said to an agent."""
-    before = os.umask(0)
-    try:
-        await Sessions(Place(tmp_path / "x" / "sessions")).save("s", "a", snapshot(), after=None, mark="m")
-    finally:
-        os.umask(before)
-    for path in [tmp_path / "x", *(tmp_path / "x").rglob("*")]:
-        assert stat.S_IMODE(path.stat().st_mode) == (0o700 if path.is_dir() else 0o600), path
-
-
-async def test_a_directory_that_cannot_be_used(tmp_path: Path) -> None:
-    (tmp_path / "file").touch()
-    sessions = Sessions(Place(tmp_path / "file"))
-    with pytest.raises(ConfigurationError, match=r"ABEYANCE_SESSIONS is .*file, which cannot be used: "):
-        await sessions.save("s", "a", snapshot(), after=None, mark="m")
-
-
-@pytest.fixture
-def bare_aws(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> pytest.MonkeyPatch:
-    monkeypatch.setattr(boto3, "DEFAULT_SESSION", None)
-    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
-    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
-    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
-    return monkeypatch
-
-
-async def test_s3_without_credentials(bare_aws: pytest.MonkeyPatch) -> None:
-    bare_aws.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    with pytest.raises(ConfigurationError, match=r"ABEYANCE_SESSIONS is s3://b-b/p, .*credentials.* AWS variables"):
-        await Sessions(Place(bucket="b-b", prefix="p")).load("s", "a")
-
-
-async def test_a_bucket_that_is_not_there(s3_env: dict[str, str]) -> None:
-    sessions = Sessions(Place(bucket="no-such-bucket"))
-    for doing in (
-        sessions.load("s", "a"),
-        sessions.listed(),
-        sessions.forget("s"),
-        sessions.save("s", "a", snapshot(), after=None, mark="m"),
-        sessions.save("s", "a", snapshot(), after='"x"', mark="m"),
-    ):
-        with pytest.raises(ConfigurationError, match=r"s3://no-such-bucket, which cannot be used: .*Create the bucket"):
-            await doing
-
-
-async def test_s3_that_does_not_answer(s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
-    """Passes by itself, and so comes through as it is."""
-    monkeypatch.setenv("AWS_ENDPOINT_URL_S3", "http://127.0.0.1:1")
-    monkeypatch.setenv("AWS_MAX_ATTEMPTS", "1")
-    with pytest.raises(EndpointConnectionError):
-        await Sessions(Place(bucket=BUCKET)).load("s", "a")
-
-
-@contextmanager
-def answering(status: int, code: str) -> Iterator[str]:
-    """An S3 server that has one answer."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def answer(self) -> None:
-            self.rfile.read(int(self.headers.get("Content-Length") or 0))
-            body = f"<Error><Code>{code}</Code><Message>said so</Message></Error>".encode()
-            self.send_response(status)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        do_GET = do_PUT = do_DELETE = answer
-
-        def log_message(self, *_: Any) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield f"http://127.0.0.1:{server.server_port}"
-        server.shutdown()
-
-
-@pytest.mark.parametrize(
-    ("status", "code", "how"),
-    [
-        (403, "AccessDenied", "s3:PutObject"),
-        (403, "InvalidAccessKeyId", "AWS variables"),
-        (404, "NoSuchBucket", "Create"),
-    ],
-)
-async def test_what_a_person_has_to_mend_at_s3(
-    s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, status: int, code: str, how: str
-) -> None:
-    with answering(status, code) as address:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
-        sessions = Sessions(Place(bucket="b-b"))
-        for doing in (
-            sessions.load("s", "a"),
-            sessions.listed(),
-            sessions.save("s", "a", snapshot(), after=None, mark="m"),
-            sessions.save("s", "a", snapshot(), after="v", mark="m"),
-        ):
-            with pytest.raises(ConfigurationError, match=f"s3://b-b, .*said so.*{how}"):
-                await doing
-
-
-@pytest.mark.parametrize(("status", "code"), [(409, "ConditionalRequestConflict"), (400, "RequestTimeout")])
-async def test_what_passes_by_itself_at_s3(
-    s3_env: dict[str, str], monkeypatch: pytest.MonkeyPatch, status: int, code: str
-) -> None:
-    """It is raised as it is, for whoever retries to see; a write that another one has held up is among it."""
-    with answering(status, code) as address:
-        monkeypatch.setenv("AWS_ENDPOINT_URL_S3", address)
-        with pytest.raises(ClientError) as raised:
-            await Sessions(Place(bucket="b-b")).save("s", "a", snapshot(), after="v", mark="m")
-    assert not as_application_error(raised.value, 1).non_retryable
