@@ -55,15 +55,15 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
     """
     tuning.configure(settings)
     identity = more.pop("identity", None) or f"{os.getpid()}@{socket.gethostname()}"
-    conversations = Conversations()
+    conversations, faults = Conversations(), Faults(settings.test_fault)
     turns = Turns(
         AgentBuilder(settings, registrations),
         identity,
         conversations,
         attributes.Lookup(client),
-        Faults(settings.test_fault),
+        faults,
     )
-    memory = Memory(conversations, Sessions(settings.sessions), stored_elsewhere=settings.storage is not None)
+    memory = Memory(conversations, Sessions(settings.sessions), faults, stored_elsewhere=settings.storage is not None)
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
         "identity": identity,

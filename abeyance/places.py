@@ -49,7 +49,8 @@ class Place:
 
 def s3_client() -> Any:
     """An S3 client as the usual AWS variables and files say, the endpoint included; safe to use from threads."""
-    import boto3
+    from boto3.session import Session
     from botocore.config import Config
 
-    return boto3.client("s3", config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10))
+    # Not boto3's default session, which threads must not share while they create clients.
+    return Session().client("s3", config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10))

@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 
 from strands.types._snapshot import Snapshot
 from temporalio import activity
+from temporalio.exceptions import ApplicationError
 
 from abeyance.contracts import (
     CARRY,
@@ -24,6 +25,7 @@ from abeyance.sessions import Sessions
 from abeyance.shortened import shortened
 from activities.conversations import NOTHING, Conversation, Conversations, packed
 from activities.failures import as_application_error
+from activities.faults import Faults
 from activities.room import ADVICE, LARGEST_PACKED
 
 USED_IDS = "abeyance_used_ids"
@@ -38,11 +40,12 @@ class Memory:
     Args:
         conversations: those that are at hand.
         sessions: where sessions are kept.
+        faults: for tests.
         stored_elsewhere: whether what is too large for Temporal is kept beside it.
     """
 
-    def __init__(self, conversations: Conversations, sessions: Sessions, *, stored_elsewhere: bool):
-        self._conversations, self._sessions = conversations, sessions
+    def __init__(self, conversations: Conversations, sessions: Sessions, faults: Faults, *, stored_elsewhere: bool):
+        self._conversations, self._sessions, self._faults = conversations, sessions, faults
         self._stored_elsewhere = stored_elsewhere
 
     @activity.defn(name=CARRY)
@@ -98,7 +101,8 @@ class Memory:
         """Write what an agent remembers into a session; a repetition finds it done. Returns the new version."""
         async with _told():
             found = await self._found(write.conversation)
-            return await self._sessions.save(
+            self._faults.at("about to save")
+            version = await self._sessions.save(
                 write.session,
                 write.agent,
                 _snapshot(found),
@@ -106,6 +110,8 @@ class Memory:
                 mark=write.mark,
                 overwrite=write.overwrite,
             )
+            self._faults.at("saved")
+            return version
 
     async def _found(self, conversation: str) -> Conversation:
         info = activity.info()
@@ -119,6 +125,9 @@ async def _told() -> AsyncIterator[None]:
     beating = asyncio.create_task(_beat())
     try:
         yield
+    except OSError as error:
+        # A disk that is full or a mount that is away: somebody sees to that, and the run waits for it.
+        raise ApplicationError(f"{type(error).__name__}: {error}", type="Storage") from error
     except Exception as error:
         raise as_application_error(error, activity.info().attempt) from error
     finally:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+import signal
 import uuid
 from pathlib import Path
 from typing import Any
 
 import pytest
+from strands import Agent
+from strands.session import SnapshotSessionManager
+from strands.storage import LocalFileStorage
 from temporalio.client import WorkflowFailureError
 
 from abeyance.contracts import RunRequest, RunResult
@@ -16,7 +20,11 @@ from abeyance.places import Place
 from abeyance.runs import Runs, Started
 from abeyance.session_names import session_run_id
 from abeyance.sessions import Sessions
+from abeyance.settings import Settings
 from tests.conftest import Start
+from tests.processes import DevServer, worker_process
+from tests.session_agents import Clerk
+from tests.sessions import BUCKET, s3_env, s3_server  # noqa: F401 - fixtures
 from tests.support import StartedRun, World, until
 
 
@@ -158,3 +166,121 @@ async def test_two_starts_at_once(start_world: Start, place: Place, name: str) -
         said = [m["content"][0]["text"] for m in stored.messages if m["role"] == "user" and "text" in m["content"][0]]
         assert sorted(said) == sorted(f"note n{n}" for n in range(200))
         assert queued > 50
+
+
+@pytest.mark.parametrize("point", ["about to save", "saved"])
+async def test_worker_and_server_die_around_the_write(
+    point: str, tmp_path: Path, workspace: Path, place: Place, name: str
+) -> None:
+    """Before the session's write, and between the write and its acknowledgement: it is written once."""
+    settings = Settings(task_queue=f"queue-{name}", workspace=workspace, heartbeat_timeout=1, shutdown_grace=1)
+    env = {"ABEYANCE_AGENTS": "tests.session_agents", "ABEYANCE_SESSIONS": str(place)}
+    request = RunRequest.parse({"agent": "clerk", "prompt": "note one", "session": name})
+    server = DevServer(tmp_path)
+    async with server.up() as (client, process):
+        fault = {"ABEYANCE_TEST_FAULT": f"{point}:1"}
+        async with worker_process(client, settings, tmp_path / "first.log", **env, **fault) as worker:
+            started = await Runs(client, settings.task_queue).start_in_session(request)
+            assert await worker.ends() == -signal.SIGKILL
+        process.kill()
+    stored = await Sessions(place).load(name, "clerk")
+    assert (stored is None) == (point == "about to save")
+    async with server.up() as (client, _), worker_process(client, settings, tmp_path / "second.log", **env):
+        result = await Runs(client, settings.task_queue).result(started.run)
+        assert result.session
+        assert result.session.written
+    again = await Sessions(place).load(name, "clerk")
+    assert again
+    assert [message["content"][0].get("text") for message in again.messages[::3]] == [
+        "note one", "Done, after 3 messages.",
+    ]  # fmt: skip
+    assert stored is None or again == stored
+    assert (workspace / f"{started.run}.jsonl").read_text().count("noted") == 1
+
+
+@pytest.mark.usefixtures("s3_env")
+async def test_a_session_on_s3(start_world: Start, name: str) -> None:
+    """Trust is remembered there as it is in files, by another worker."""
+    place = Place(bucket=BUCKET, prefix="agents")
+    async with start_world(sessions=place) as world:
+        run = await begin(world, name, "Delete a.txt")
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("respond", "t")
+        await run.result()
+    async with start_world(sessions=place, task_queue=world.settings.task_queue) as world:
+        run = await begin(world, name, "Delete b.txt and c.txt")
+        result = await run.result()
+    assert (result.approvals, world.files()) == ([], {"d.txt"})
+    assert result.session
+    assert result.session.remembers == {"trusted-file-manager-trust": "t"}
+
+
+async def test_a_session_that_was_changed_meanwhile_parks_the_run(start_world: Start, place: Place, name: str) -> None:
+    """A person says whether what it remembers is written over what is there now."""
+    async with start_world(sessions=place) as world:
+        run = await begin(world, name, "ask one", "clerk")
+        await run.reaches("waiting", approvals=1)
+        whole = {"messages": [], "state": {"other": 1}, "conversation_manager_state": {}, "interrupt_state": {}}
+        other = {"scope": "agent", "schema_version": "1.0", "created_at": "2026-01-01", "data": whole, "app_data": {}}
+        await Sessions(place).save(name, "clerk", other, after=None, mark="somebody/1")
+        await run.handle.signal("approve")
+        status = await run.reaches("parked")
+        assert "was written by somebody/1" in (status.problem or "")
+        stored = await Sessions(place).load(name, "clerk")
+        assert stored
+        assert stored.state == {"other": 1}
+        await run.handle.signal("retry")
+        await run.result()
+        stored = await Sessions(place).load(name, "clerk")
+        assert stored
+        assert (stored.state, len(stored.messages)) == ({}, 4)
+
+
+async def test_a_damaged_session_parks_the_run_before_anything_is_done(
+    start_world: Start, place: Place, name: str
+) -> None:
+    async with start_world(sessions=place) as world:
+        await (await begin(world, name, "note one", "clerk")).result()
+        [file] = (tmp for tmp in (place.directory or Path()).rglob("snapshot_latest.json"))
+        whole = file.read_bytes()
+        file.write_bytes(whole[: len(whole) // 2])
+        run = await begin(world, name, "note two", "clerk")
+        status = await run.reaches("parked")
+        assert str(file) in (status.problem or "")
+        assert status.turn == 0
+        file.write_bytes(whole)
+        await run.handle.signal("retry")
+        result = await run.result()
+        assert result.message == "Done, after 7 messages."
+
+
+async def test_a_spent_budget_leaves_a_session_that_goes_on(start_world: Start, place: Place, name: str) -> None:
+    """The conversation ends with a word of the agent, so that the next prompt follows on it."""
+    async with start_world(sessions=place) as world:
+        result = await (await begin(world, name, "note one", "clerk", limits={"turns": 1})).result()
+        assert result.stop_reason == "limit_turns"
+        stored = await Sessions(place).load(name, "clerk")
+        assert stored
+        assert [message["role"] for message in stored.messages] == ["user", "assistant", "user", "assistant"]
+        result = await (await begin(world, name, "note two", "clerk")).result()
+        assert result.message == "Done, after 7 messages."
+
+
+async def test_strands_programs_and_runs_share_a_session(start_world: Start, place: Place, name: str) -> None:
+    """What an ordinary program's agent was told, a run knows; and the program knows what the run did."""
+
+    def program() -> Agent:
+        manager = SnapshotSessionManager(name, storage=LocalFileStorage(str(place.directory)))
+        return Agent(model=Clerk(), agent_id="clerk", session_manager=manager, callback_handler=None)
+
+    agent = program()
+    agent.state.set("seen", 1)
+    await agent.invoke_async("hello")
+    async with start_world(sessions=place) as world:
+        run = await begin(world, name, "note one", "clerk")
+        result = await run.result()
+        assert result.message == "Done, after 5 messages."
+        assert result.session
+        assert (result.session.found, result.session.remembers) == (2, {"seen": 1})
+    agent = program()
+    assert str(await agent.invoke_async("bye")).strip() == "You said 'bye', after 7 messages."
