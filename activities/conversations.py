@@ -28,7 +28,7 @@ from temporalio.api.common.v1 import Payloads
 from temporalio.client import Client
 
 from abeyance.contracts import JsonObject
-from abeyance.errors import AbeyanceError
+from abeyance.errors import AbeyanceError, ConfigurationError
 from abeyance.jsonable import BYTES, ESCAPED, from_jsonable, jsonable
 
 CACHED_BYTES = 64_000_000
@@ -102,6 +102,9 @@ class Restored:
         agent: as its factory built it. With a conversation in which something was said, its messages and its state are
             that conversation's; else they stay the factory's.
         conversation: where it is to stand.
+
+    Raises:
+        ConfigurationError: if the agent has another conversation manager than the one that the conversation had.
     """
 
     def __init__(self, agent: Agent, conversation: Conversation):
@@ -110,6 +113,12 @@ class Restored:
         if not conversation.id:
             return
         data = from_jsonable(conversation.data)
+        before = (data.get("conversation_manager_state") or {}).get("__name__")
+        if before not in (None, now := type(agent.conversation_manager).__name__):
+            raise ConfigurationError(
+                f"The conversation was managed by {before}, and the agent has a {now} now, which cannot take it over. "
+                "Give the agent the same class of conversation manager again, or go on in a new session."
+            )
         agent.load_snapshot(Snapshot("agent", conversation.schema_version, data, {}))
         self._given = [
             message if _plain(text) else from_jsonable(message)  # type: ignore[misc]

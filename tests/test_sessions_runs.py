@@ -10,6 +10,11 @@ from typing import Any
 
 import pytest
 from strands import Agent
+from strands.agent.conversation_manager import (
+    ConversationManager,
+    NullConversationManager,
+    SlidingWindowConversationManager,
+)
 from strands.session import SnapshotSessionManager
 from strands.storage import LocalFileStorage
 from temporalio.client import WorkflowFailureError
@@ -269,9 +274,17 @@ async def test_a_spent_budget_leaves_a_session_that_goes_on(start_world: Start, 
 async def test_strands_programs_and_runs_share_a_session(start_world: Start, place: Place, name: str) -> None:
     """What an ordinary program's agent was told, a run knows; and the program knows what the run did."""
 
+    conversations: type[ConversationManager] = NullConversationManager
+
     def program() -> Agent:
         manager = SnapshotSessionManager(name, storage=LocalFileStorage(str(place.directory)))
-        return Agent(model=Clerk(), agent_id="clerk", session_manager=manager, callback_handler=None)
+        return Agent(
+            model=Clerk(),
+            agent_id="clerk",
+            session_manager=manager,
+            conversation_manager=conversations(),
+            callback_handler=None,
+        )
 
     agent = program()
     agent.state.set("seen", 1)
@@ -284,3 +297,8 @@ async def test_strands_programs_and_runs_share_a_session(start_world: Start, pla
         assert (result.session.found, result.session.remembers) == (2, {"seen": 1})
     agent = program()
     assert str(await agent.invoke_async("bye")).strip() == "You said 'bye', after 7 messages."
+    conversations, name = SlidingWindowConversationManager, f"{name}-2"
+    await program().invoke_async("hello")
+    async with start_world(sessions=place) as world:
+        status = await (await begin(world, name, "note one", "clerk")).reaches("parked")
+    assert "managed by SlidingWindowConversationManager, and the agent has a NullConv" in (status.problem or "")
