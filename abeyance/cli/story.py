@@ -176,7 +176,7 @@ def _ran(work: Work) -> Iterator[str]:
 
 
 def _found(facts: SessionFacts) -> str:
-    if facts.version is None:
+    if not facts.found and not facts.remembers:
         return "new"
     remembers = f", remembers {brief(facts.remembers, 500)}" if facts.remembers else ""
     return f"{facts.found} messages{remembers}"
