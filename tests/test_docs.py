@@ -89,7 +89,43 @@ async def test_the_readmes_commands_run(start_world: Start) -> None:
         await go(cells[1][1].replace("RUN", "clean-up"))
         await third.result()
         for command in commands("python starter.py watch"):
-            await go(command)
+            if "--chat" not in command:  # which needs a terminal
+                await go(command)
+
+
+async def test_the_readmes_sessions_and_prompts_run(start_world: Start, tmp_path: Path) -> None:
+    """The session remembers the trust; prompts are taken from the command line and as the signal that is shown."""
+    async with start_world(task_queue="abeyance", sessions=Place(tmp_path / "sessions")) as world:
+        (world.workspace / "demo").mkdir()
+        for month in ("march", "april"):
+            (world.workspace / f"demo/{month}.txt").touch()
+        env = {"TEMPORAL_ADDRESS": address_of(world.client)}
+        session = StartedRun(world.client.get_workflow_handle("session-ann", result_type=RunResult))
+        first, second = (line for line in commands("python starter.py start") if "--session ann" in line)
+        await run(first, env)
+        await session.reaches("waiting", approvals=1)
+        await run(next(line for line in commands("python starter.py respond") if "session-ann" in line), env)
+        await session.result()
+        await run(second, env)
+        result = await session.result()
+        assert (result.approvals, world.files() & {"demo/march.txt", "demo/april.txt"}) == ([], set())
+        (world.workspace / "demo/april.txt").touch()
+        said = await run(next(line for line in commands("python starter.py start") if "--interactive" in line), env)
+        name = re.findall(r"Started (\S+)\.", said)[0]
+        talk = StartedRun(world.client.get_workflow_handle(name, result_type=RunResult))
+        await talk.reaches("listening", turn=1)
+        [by_starter], [by_cli] = (
+            commands("python starter.py say"),
+            commands("temporal workflow signal -w RUN --name say"),
+        )
+        await run(by_starter.replace("RUN", name), env)
+        await talk.reaches("waiting", approvals=1, turn=2)
+        await run(by_cli.replace("RUN", name), env)
+        await talk.handle.signal("approve")
+        await talk.reaches("waiting", approvals=1, turn=4)
+        await run(commands("python starter.py finish")[0].replace("RUN", name), env)
+        await talk.handle.signal("deny")
+        await talk.result()
 
 
 async def test_the_readmes_story_is_told(start_world: Start) -> None:
