@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError, TemporalError
 
 from abeyance.attributes import register
 from abeyance.contracts import Approval, RunResult, RunStatus
+from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import DevServer, forget_dead_worker, worker_process
@@ -252,6 +253,15 @@ async def test_a_run_continues_as_new_with_all_that_it_has(
         status = await run.status()
         assert [a.number for a in status.approvals] == [1]
         assert status.approvals == first.approvals
+        assert (await run.handle.describe()).run_id != run.handle.first_execution_run_id
+        runs = Runs(impatient, world.settings.task_queue)
+
+        async def in_the_inbox() -> bool:
+            found = [item for item in await runs.waiting(agent="clerk", name="may-i") if item.run == run.id]
+            return [approval["number"] for item in found for approval in item.approvals] == [1]
+
+        await until(in_the_inbox, what="the inbox to show the new execution")
+        assert [summary.run async for summary in runs.listed()] == [run.id]
         await run.handle.signal("say", "ask 1")
         await run.handle.signal("approve")
         for n in range(2, 20):

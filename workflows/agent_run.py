@@ -19,6 +19,7 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.contracts import (
         CARRY,
         CHECKPOINT,
+        KEY_MEMO,
         LOAD_SESSION,
         SAVE_SESSION,
         TURN_ACTIVITY,
@@ -314,7 +315,12 @@ class AgentRun(Desk):
         if (state.conversation and not whole) or (size > LARGEST_CARRIED and not (whole and whole.stored)):
             self._patience = 2 * workflow.info().get_current_history_length()
             return
-        workflow.continue_as_new(args=[asdict(self._request), asdict(carried)])
+        memo = self._memo | {KEY_MEMO: self._request.key}
+        workflow.continue_as_new(
+            args=[asdict(self._request), asdict(carried)],
+            memo={name: value for name, value in memo.items() if value is not None},
+            search_attributes=workflow.info().typed_search_attributes,
+        )
 
 
 def _require_own_id(request: RunRequest) -> None:
