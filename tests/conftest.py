@@ -17,7 +17,7 @@ from abeyance.attributes import register
 from abeyance.devserver import temporal_binary
 from abeyance.registry import load_agents
 from abeyance.settings import Settings
-from tests.support import World
+from tests.support import World, with_converter
 from worker import build_worker
 
 TEST_AGENTS = (
@@ -80,7 +80,7 @@ def start_world(client: Client, workspace: Path) -> Start:
             "shutdown_grace": 1,
         } | fields
         settings = Settings(**given)
-        used = connected or client
+        used = with_converter(connected or client, settings)
         async with build_worker(used, settings, load_agents(TEST_AGENTS), **more):
             yield World(used, settings)
 
