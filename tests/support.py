@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -106,3 +108,8 @@ class World:
             result_type=RunResult,
         )
         return StartedRun(handle)
+
+
+def a_key(name: str) -> str:
+    """A new key of that name, as `ABEYANCE_KEYS` has it."""
+    return f"{name}:{base64.b64encode(os.urandom(32)).decode()}"
