@@ -34,7 +34,7 @@ from abeyance.contracts import (
     RunResult,
     RunStatus,
 )
-from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RunFailedError
+from abeyance.errors import NotFoundError, NoWorkerError, PayloadError, RefusedError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
 from abeyance.summaries import RunSummary, named, summarised
@@ -175,6 +175,7 @@ class Runs:
 
         Raises:
             RefusedError: if one of them was refused; nothing has changed then, and the message says why.
+            PayloadError: if what became of them cannot be read here.
             NotFoundError: if there is no such run.
         """
         keyed = [answer | {"key": uuid.uuid4().hex} for answer in answers]
@@ -185,6 +186,9 @@ class Runs:
             except WorkflowUpdateFailedError as error:
                 cause = error.cause
                 raise RefusedError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
+            except PayloadError as error:
+                words = f"The answer has reached the run, and what became of it cannot be read here. {error}"
+                raise PayloadError(words) from error
             if decisions is None:
                 await handle.signal("respond", keyed)
                 return Delivered(run, "signal")
