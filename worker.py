@@ -17,10 +17,11 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from abeyance import attributes, tuning
 from abeyance.connection import connect
+from abeyance.converter.replay import LightReplayRunner
 from abeyance.converter.worker import InputInterceptor, reading_anything
 from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
@@ -65,7 +66,7 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         # Looking for references takes no asyncio task per signal at 1.
         "max_workflow_task_external_storage_concurrency": 1,
         "interceptors": [InputInterceptor()],
-        "workflow_runner": UnsandboxedWorkflowRunner(),
+        "workflow_runner": LightReplayRunner(),
     }
     worker = Worker(reading_anything(client), **(arguments | more))
     assert worker._workflow_worker

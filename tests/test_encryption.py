@@ -19,13 +19,16 @@ from abeyance.contracts import RunRequest, RunResult
 from abeyance.converter import data_converter
 from abeyance.converter.codec import Codec
 from abeyance.converter.encryption import Keys
+from abeyance.converter.storage import DIRECTORY
 from abeyance.devserver import temporal_binary
 from abeyance.errors import RunFailedError
+from abeyance.places import Place
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.command_line import Cli
 from tests.conftest import Start
 from tests.processes import DevServer, address_of, environment, forget_dead_worker
+from tests.storages import forged
 from tests.support import StartedRun, World, a_key, until, with_converter
 
 A, B = a_key("a"), a_key("b")
@@ -254,3 +257,18 @@ async def test_a_long_summary_is_still_taken(prompt: str, start_world: Start) ->
         run = f"summary-{uuid4().hex[:8]}"
         await Runs(world.client, world.settings.task_queue).start(RunRequest("file-manager", prompt), run)
         await Runs(world.client, world.settings.task_queue).result(run)
+
+
+async def test_an_answer_beside_a_forged_reference_counts(start_world: Start, client: Client, tmp_path: Path) -> None:
+    """In one task: what is not found must not keep an answer from being read that is compressed and encrypted."""
+    storage = Place(tmp_path / "storage")
+    async with start_world(keys=A, storage=storage) as world:
+        run = await world.start("counted", "go")
+        await run.reaches("waiting", approvals=1)
+    missing = forged(DIRECTORY, sha256="a" * 64)
+    await client.get_workflow_handle(run.id).signal("approve", RawValue(missing))
+    await run.handle.signal("approve", {"approval": 1, "comment": "x" * 3_000})
+    async with start_world(keys=A, storage=storage, task_queue=world.settings.task_queue):
+        refused, decision = (await run.result()).decisions
+        assert "cannot be had now" in str(refused.refused)
+        assert (decision.response, decision.comment) == ("y", "x" * 3_000)

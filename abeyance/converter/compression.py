@@ -19,7 +19,7 @@ class Room:
     """How many bytes may still be read in one go, so that small payloads cannot fill the memory together."""
 
     def __init__(self, left: int = LARGEST):
-        self._left = left
+        self._left, self._full = left, "It is larger than what may be read at once."
 
     def take(self, size: int) -> None:
         """Use `size` bytes of it.
@@ -28,13 +28,13 @@ class Room:
             UnreadablePayloadError: if there are fewer. Nothing is left then, whatever else is asked for.
         """
         if size > self._left:
-            self.close()
-            raise UnreadablePayloadError("It is larger than what may be read at once.")
+            self._left = -1
+            raise UnreadablePayloadError(self._full)
         self._left -= size
 
-    def close(self) -> None:
-        """Leave nothing."""
-        self._left = -1
+    def close(self, words: str) -> None:
+        """Leave nothing, and have `words` said to whatever else is asked for."""
+        self._left, self._full = -1, words
 
 
 def compressed(payload: Payload) -> Payload:

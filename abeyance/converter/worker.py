@@ -30,7 +30,7 @@ from abeyance.payloads import WorkerPayloadConverter, explained
 
 PATIENCE = 5.0
 """Seconds that the storage may take within a workflow task, which has ten and is to fail with words."""
-NO_STORAGE = "It says that it is stored elsewhere, and no other storage is known here."
+ELSEWHERE = "It says that it is stored elsewhere"
 
 
 def reading_anything(client: Client) -> Client:
@@ -55,17 +55,19 @@ class WorkerDataConverter(DataConverter):
     The methods are not public in `temporalio`; `tests/test_payloads.py` goes red when they are no longer called. They
     are called for each of the thousands of signals that a task may bring, and giving back the very same list is quick.
 
-    `room` is what may still be read in a workflow task, and `None` outside of them.
+    `room` is what may still be expanded in a workflow task and `fetching` what may be fetched, `None` outside of them.
     """
 
     payload_converter_class: type[PayloadConverter] = WorkerPayloadConverter
     room: Room | None = None
+    fetching: Room | None = None
 
     def with_context(self, context: SerializationContext) -> WorkerDataConverter:
         """The converter for what goes to and comes from a workflow, or an activity."""
         for_workflow = isinstance(context, WorkflowSerializationContext)
         codec = self.payload_codec.with_context(context) if isinstance(self.payload_codec, Codec) else None
-        return replace(self, payload_codec=codec, room=Room(LARGEST_OF_WORKFLOW) if for_workflow else None)
+        room, fetching = (Room(LARGEST_OF_WORKFLOW), Room(LARGEST_OF_WORKFLOW)) if for_workflow else (None, None)
+        return replace(self, payload_codec=codec, room=room, fetching=fetching)
 
     async def _decode_reference_payload_sequence(self, payloads: Any) -> Any:
         return payloads
@@ -82,22 +84,22 @@ class WorkerDataConverter(DataConverter):
 
     async def _retrieved(self, payload: Payload) -> Payload:
         if self.external_storage is None:
-            return explained(NO_STORAGE)
-        if self.room is None:
+            return explained(f"{ELSEWHERE}, and no other storage is known here.")
+        if self.fetching is None:
             return await self.external_storage._retrieve_payload(payload)
         try:
             # Nothing smaller is ever stored, and looking for what is not there takes its time, too.
-            self.room.take(STORED_FROM)
+            self.fetching.take(STORED_FROM)
             found = await asyncio.wait_for(self.external_storage._retrieve_payload(payload), PATIENCE)
-            self.room.take(max(0, found.ByteSize() - STORED_FROM))
+            self.fetching.take(max(0, found.ByteSize() - STORED_FROM))
         except UnreadablePayloadError as error:
             return explained(str(error))
         except (StorageError, TimeoutError) as error:
-            self.room.close()
-            said = str(error) or f"The storage does not answer within {PATIENCE:g} s."
-            return explained(f"It says that it is stored elsewhere, and it cannot be had now: {said}", passing=True)
+            said = f"{ELSEWHERE}, and it cannot be had now: {str(error) or 'no answer came in time.'}"
+            self.fetching.close(said)
+            return explained(said, passing=True)
         except Exception:  # noqa: BLE001 - whatever a forged reference makes a decoder raise
-            return explained("It says that it is stored elsewhere, and does not say where.")
+            return explained(f"{ELSEWHERE}, and does not say where.")
         return found
 
     def _decoded(self, payload: Payload) -> Payload:
