@@ -124,6 +124,9 @@ async def test_what_is_stored_elsewhere_is_fetched(tmp_path: Path) -> None:
     encoded = await data_converter(Settings(keys=A, storage=place, compression=False)).encode(["x" * 500_000])
     async with codec_server(tmp_path, ABEYANCE_STORAGE=str(place)) as server:
         assert values(await server.decode(*encoded)) == ["x" * 500_000]
+        body = {"payloads": [MessageToDict(payload) for payload in encoded]}
+        assert (await server.ask("/decode?preserveStorageRefs=true", body)).body == body
+        assert values(await server.ask("/download?preserveStorageRefs=true", body)) == ["x" * 500_000]
     async with codec_server(tmp_path) as server:
         answer = await server.decode(*encoded)
         assert answer.status == 422
@@ -141,7 +144,7 @@ async def test_what_cannot_be_decoded(codec: Server) -> None:
     assert (answer.status, "the key 'b', which is not known here" in answer.body["message"]) == (422, True)
 
 
-@pytest.mark.parametrize("path", ["/decode", "/encode"])
+@pytest.mark.parametrize("path", ["/decode", "/encode", "/download"])
 @pytest.mark.parametrize("authorization", ["", "Bearer", "Bearer x", f"Basic {TOKEN}", f"Bearer {TOKEN}x", TOKEN])
 async def test_without_the_token_nothing_is_decoded(path: str, authorization: str, codec: Server) -> None:
     answer = await codec.ask(path, {"payloads": []}, Authorization=authorization)
@@ -180,11 +183,11 @@ async def test_a_browser_signs_in(codec: Server) -> None:
     right = await codec.ask("/", f"token={TOKEN}".encode(), Authorization="", Origin=codec.endpoint)
     assert right.status == 200
     cookies = right.headers.get_all("Set-Cookie") or []
-    assert len(cookies) == 2
+    assert len(cookies) == 3
     for cookie in cookies:
         assert "HttpOnly" in cookie
         assert "SameSite=strict" in cookie
-        assert "Path=/decode" in cookie or "Path=/encode" in cookie
+        assert "Path=/;" not in cookie
         assert TOKEN not in cookie
     given = cookies[0].partition(";")[0]
     assert (await codec.ask("/decode", {"payloads": []}, Authorization="", Cookie=given, Origin=UI)).status == 200

@@ -15,7 +15,7 @@ ORIGINS = ["http://127.0.0.1:8233", "http://localhost:8233"]
 
 def register(app: typer.Typer) -> None:
     """Add the command of this module to `app`."""
-    app.command()(codec_server)
+    app.command("codec-server")(codec_server)
 
 
 def codec_server(

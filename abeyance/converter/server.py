@@ -1,7 +1,8 @@
 """The codec server: decodes payloads for the Temporal UI and the `temporal` CLI, which hold no keys.
 
 It speaks Temporal's remote codec protocol: `POST /decode` and `/encode`, each with {"payloads": [...]} in protobuf's
-JSON. Whoever asks has the token, in `Authorization: Bearer …`, or in a browser a cookie that the page `/` gives for it.
+JSON, and `/download` for what `/decode?preserveStorageRefs=true` has left where it is stored. Whoever asks has the
+token, in `Authorization: Bearer …`, or in a browser a cookie that the page `/` gives for it.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ LARGEST_REQUEST = 16_000_000
 """Bytes of JSON. A page of a history has at most 4 MB, in base64 a third more."""
 SHORTEST_TOKEN = 20
 COOKIE = "abeyance-codec"
+PATHS = ("/decode", "/encode", "/download")
+Work = Callable[[Sequence[Payload], Request], Awaitable[list[Payload]]]
 PAGE = """<!doctype html><title>Codec server</title><h1>Codec server</h1>
 <p>{}</p><form method="post"><label>Token <input type="password" name="token" autocomplete="off"></label>
 <button>Sign in</button></form>"""
@@ -66,17 +69,24 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
     codec, for_people = converter.payload_codec, WorkflowSerializationContext(namespace="", workflow_id="")
     cookie = hmac.digest(token.encode(), COOKIE.encode(), hashlib.sha256).hex()
 
-    async def decoded(payloads: Sequence[Payload]) -> list[Payload]:
+    async def decoded(payloads: Sequence[Payload], request: Request) -> list[Payload]:
         room = Room()
-        return [await _readable(payload, converter, codec, room) for payload in payloads]
+        keep = request.url.path == "/decode" and request.query_params.get("preserveStorageRefs") == "true"
+        return [
+            payload if keep and is_reference(payload) else await _readable(payload, converter, codec, room)
+            for payload in payloads
+        ]
 
-    def served(work: Callable[[Sequence[Payload]], Awaitable[list[Payload]]]) -> Callable[..., Awaitable[Response]]:
+    async def encoded(payloads: Sequence[Payload], _: Request) -> list[Payload]:
+        return await codec.with_context(for_people).encode(payloads)
+
+    def served(work: Work) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
             if not _is_known(request, token, cookie):
                 return _said("The token is missing or wrong: send Authorization: Bearer <token>.", 401)
             try:
                 given = json_format.Parse(await _body(request), Payloads(), ignore_unknown_fields=True)
-                made = [json_format.MessageToDict(payload) for payload in await work(given.payloads)]
+                made = [json_format.MessageToDict(payload) for payload in await work(given.payloads, request)]
                 return JSONResponse({"payloads": made}, headers=HEADERS)
             except TooLargeError:
                 return _said(f"A request may have {LARGEST_REQUEST} bytes.", 413)
@@ -97,15 +107,14 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
         if not _same(typed, token):
             return _page("That is not the token.", 401)
         page = _page("Signed in until the browser is closed, or the server has another token.")
-        for path in ("/decode", "/encode"):
+        for path in PATHS:
             secure = request.url.scheme == "https"
             page.set_cookie(COOKIE, cookie, path=path, httponly=True, samesite="strict", secure=secure)
         return page
 
     return Starlette(
         routes=[
-            Route("/decode", served(decoded), methods=["POST"]),
-            Route("/encode", served(codec.with_context(for_people).encode), methods=["POST"]),
+            *(Route(path, served(encoded if path == "/encode" else decoded), methods=["POST"]) for path in PATHS),
             Route("/", sign_in, methods=["GET", "POST"]),
         ],
         middleware=[
