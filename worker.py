@@ -17,13 +17,14 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
-from temporalio.worker import UnsandboxedWorkflowRunner, Worker
+from temporalio.worker import Worker
 
 from abeyance import attributes, tuning
 from abeyance.connection import connect
+from abeyance.converter.replay import LightReplayRunner
+from abeyance.converter.worker import InputInterceptor, reading_anything
 from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
-from abeyance.payloads import reading_anything
 from abeyance.registry import Registration, load_agents
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
@@ -48,7 +49,7 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
     """Put a worker together; nothing runs until its `run()`.
 
     Args:
-        client: connected to the server and namespace that the worker serves.
+        client: connected to the server and namespace that the worker serves, with the data converter of the settings.
         settings: the process's settings.
         registrations: the agents it can run.
         more: arguments of `temporalio.worker.Worker` that take the place of the ones chosen here.
@@ -71,9 +72,10 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         "activities": [turns.run_turn, memory.carry, memory.load_session, memory.save_session],
         "max_concurrent_activities": MAX_TURNS,
         "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
-        # There is no external storage; at 1, looking for it takes no asyncio task per signal.
+        # Looking for references takes no asyncio task per signal at 1.
         "max_workflow_task_external_storage_concurrency": 1,
-        "workflow_runner": UnsandboxedWorkflowRunner(),
+        "interceptors": [InputInterceptor()],
+        "workflow_runner": LightReplayRunner(),
     }
     worker = Worker(reading_anything(client), **(arguments | more))
     assert worker._workflow_worker
@@ -85,11 +87,11 @@ async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT, then end it in order.
 
     Raises:
-        ConfigurationError: if the agents cannot be loaded or no server answers.
+        ConfigurationError: if the agents cannot be loaded, the keys cannot be used, or no server answers.
     """
     registrations = load_agents(settings.agents)
     build_model(settings.model)  # a wrong setting is said now, and not by every run
-    client = await connect()
+    client = await connect(settings)
     if lacking := (await attributes.check(client)).words():
         log.warning("%s `python starter.py setup` registers them, or says how.", lacking)
     stop = asyncio.Event()

@@ -32,9 +32,13 @@ class UnreadableError(ValueError):
 
 @dataclass(frozen=True)
 class Undecodable:
-    """What stands in the place of a payload that holds no value at all. `reason` says why, in words."""
+    """What stands in the place of a payload that holds no value at all.
+
+    `reason` says why, in words. `passing` says that it may hold one for a worker that tries again.
+    """
 
     reason: str
+    passing: bool = False
 
 
 @dataclass(frozen=True)

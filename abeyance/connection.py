@@ -11,7 +11,9 @@ from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance.converter import data_converter
 from abeyance.errors import ConfigurationError
+from abeyance.settings import Settings
 
 DEFAULT_ADDRESS = "localhost:7233"
 
@@ -31,19 +33,22 @@ def connect_config() -> dict[str, Any]:
     return config
 
 
-async def connect(*, timeout: float = 10.0) -> Client:
+async def connect(settings: Settings, *, timeout: float = 10.0) -> Client:
     """Connect to the configured server.
 
     Args:
+        settings: they say how payloads are encoded.
         timeout: how long to try, in seconds.
 
     Raises:
-        ConfigurationError: if no server answers there; the message says where, and how to start one.
+        ConfigurationError: if the keys cannot be used, or no server answers there; the message says where, and how to
+            start one.
     """
+    converter = data_converter(settings)
     config = connect_config()
     address, namespace = config["target_host"], config.get("namespace") or "default"
     try:
-        client = await asyncio.wait_for(Client.connect(**config), timeout)
+        client = await asyncio.wait_for(Client.connect(**config, data_converter=converter), timeout)
     except (RuntimeError, RPCError, TimeoutError) as error:
         raise ConfigurationError(
             f"No Temporal server answers at {address} (namespace {namespace}). "

@@ -94,22 +94,22 @@ async def stack(settings: Settings, *, worker_log: Path | None = None) -> AsyncI
     """
     STATE.mkdir(exist_ok=True)
     settings.workspace.mkdir(parents=True, exist_ok=True)
-    async with _server() as (client, address, ui, server):
+    async with _server(settings) as (client, address, ui, server):
         standing = await register(client)
         async with _worker(client, settings, worker_log) as worker:
             yield Stack(client, address, ui, standing, worker, server)
 
 
 @asynccontextmanager
-async def _server() -> AsyncIterator[tuple[Client, str, str | None, subprocess.Popen[bytes] | None]]:
+async def _server(settings: Settings) -> AsyncIterator[tuple[Client, str, str | None, subprocess.Popen[bytes] | None]]:
     config = connect_config()
     address, namespace = config["target_host"], config.get("namespace") or "default"
     host, _, port = address.rpartition(":")
     if host not in LOOPBACK or not port.isdecimal() or config.get("tls"):
-        yield await connect(), address, None, None
+        yield await connect(settings), address, None, None
         return
     if _answers(host, int(port)):
-        yield await connect(), address, None, None
+        yield await connect(settings), address, None, None
         return
     ui_port = _free_port(int(port) + 1000)
     log = STATE / "temporal.log"
@@ -120,7 +120,7 @@ async def _server() -> AsyncIterator[tuple[Client, str, str | None, subprocess.P
         command += ["--sqlite-pragma", pragma]
     with _Child(command, log, seconds=15) as process:
         await _until(lambda: _answers(host, int(port)), process, log, "The Temporal server")
-        yield await _connected(process, log), address, f"http://127.0.0.1:{ui_port}", process
+        yield await _connected(settings, process, log), address, f"http://127.0.0.1:{ui_port}", process
 
 
 @asynccontextmanager
@@ -183,11 +183,11 @@ async def _until(ready: object, process: subprocess.Popen[bytes], log: Path, wha
     raise AbeyanceError(f"{what} did not answer within {START_SECONDS:g} seconds.{_tail(log)}")
 
 
-async def _connected(process: subprocess.Popen[bytes], log: Path) -> Client:
+async def _connected(settings: Settings, process: subprocess.Popen[bytes], log: Path) -> Client:
     """A client of the server that has just opened its port: the namespace takes a moment more."""
     for _ in range(50):
         try:
-            client = await connect(timeout=5)
+            client = await connect(settings, timeout=5)
             await _pollers(client, "abeyance")
             return client
         except Exception:  # noqa: BLE001 - whatever a starting server says, the last try below raises it
@@ -196,7 +196,7 @@ async def _connected(process: subprocess.Popen[bytes], log: Path) -> Client:
                 raise AbeyanceError(
                     f"The Temporal server ended with status {process.returncode}.{_tail(log)}"
                 ) from None
-    return await connect()
+    return await connect(settings)
 
 
 async def _pollers(client: Client, task_queue: str) -> set[str]:

@@ -3,6 +3,10 @@
 AbeyanceError
 ├── ConfigurationError   a setting, a registration or a factory is wrong
 │   └── UnknownAgentError
+├── PayloadError         a payload cannot be read or written here
+│   ├── UnreadablePayloadError   it is junk, whoever reads it
+│   ├── UnknownKeyError          it is encrypted with a key that is not known here
+│   └── StorageError             what is stored elsewhere cannot be had, or not be put there
 ├── RequestError         a run was asked for in a way that cannot be started
 ├── NotFoundError        there is no such run or approval
 ├── NoWorkerError        the run stands, but no worker answers for it
@@ -27,6 +31,22 @@ class ConfigurationError(AbeyanceError):
 
 class UnknownAgentError(ConfigurationError):
     """No agent is registered under the name that a run asked for."""
+
+
+class PayloadError(AbeyanceError):
+    """A payload cannot be read or written here. No message of its kind holds anything of what the payload says."""
+
+
+class UnreadablePayloadError(PayloadError):
+    """A payload is not what it says it is: junk, whoever reads it. The message is a sentence about "it"."""
+
+
+class UnknownKeyError(PayloadError):
+    """A payload is encrypted with a key that is not known here, and may be elsewhere."""
+
+
+class StorageError(PayloadError):
+    """What is kept outside of Temporal cannot be had at the moment, or not be put there."""
 
 
 class RequestError(AbeyanceError, ValueError):

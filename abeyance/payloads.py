@@ -1,32 +1,31 @@
 """How a worker reads payloads, so that one that nobody can read is refused with words, as any other junk is.
 
-Temporal's own converter drops a signal that it cannot decode without a word to anybody, tries the first task of a
-run for ever if it cannot decode the run's input, and fails every task of a run that was sent a payload which claims
-to be stored elsewhere. Here each of these arrives in the workflow as an `Undecodable`.
+Temporal's own converter drops a signal that it cannot decode without a word to anybody, and tries the first task of a
+run for ever if it cannot decode the run's input. Here each of these arrives in the workflow as an `Undecodable`.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
-from temporalio.client import Client
 from temporalio.converter import (
     BinaryNullPayloadConverter,
     BinaryPlainPayloadConverter,
     CompositePayloadConverter,
-    DataConverter,
     JSONPlainPayloadConverter,
     JSONProtoPayloadConverter,
-    PayloadConverter,
 )
 
 from abeyance.answers import Undecodable, cut
 
 STORED_ELSEWHERE = "__temporal_external_storage_reference"
+EXPLAINED = b"abeyance/" + secrets.token_hex(16).encode()
+"""The encoding of words that stand in the place of a payload, in this process alone: nobody can send it."""
+PASSING = "passing"
 SHOWN_ENCODING = 60
 SHOWN_ERROR = 300
 BYTE_ORDER_MARK = "\ufeff"
@@ -46,9 +45,9 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 STRICT = json.JSONDecoder(object_pairs_hook=_each_name_once)
 
 
-def reading_anything(client: Client) -> Client:
-    """The same client, for a worker that is to read whatever is sent to its runs."""
-    return Client(**client.config() | {"data_converter": WorkerDataConverter()})
+def explained(reason: str, *, passing: bool = False) -> Payload:
+    """What stands in the place of a payload that cannot be read, and becomes an `Undecodable` with these words."""
+    return Payload(metadata={"encoding": EXPLAINED, PASSING: b"yes" if passing else b""}, data=reason.encode())
 
 
 class StrictJSONPayloadConverter(JSONPlainPayloadConverter):
@@ -82,9 +81,11 @@ class WorkerPayloadConverter(CompositePayloadConverter):
 
     def _read(self, payload: Payload) -> Any:
         encoding = payload.metadata.get("encoding", b"")
+        if encoding == EXPLAINED:
+            return Undecodable(payload.data.decode(), passing=bool(payload.metadata[PASSING]))
         name = repr(cut(encoding.decode(errors="replace"), SHOWN_ENCODING))
         if STORED_ELSEWHERE in payload.metadata:
-            return Undecodable("It says that it is stored elsewhere, and no other storage is known here.")
+            return Undecodable("It says that it is stored elsewhere, in a way that is not known here.")
         if encoding not in self._read_by:
             return Undecodable(f"Its encoding is {name}, and what is read here is 'json/plain'.")
         try:
@@ -92,23 +93,3 @@ class WorkerPayloadConverter(CompositePayloadConverter):
         except Exception as error:  # noqa: BLE001 - whatever a decoder raises about junk, it must not stop the run
             said = cut(str(error).rstrip("."), SHOWN_ERROR)
             return Undecodable(f"Its encoding is {name}, and it cannot be read as that: {said}.")
-
-
-@dataclass(frozen=True)
-class WorkerDataConverter(DataConverter):
-    """Temporal's data converter without codec and external storage, and without failing at what claims to be stored.
-
-    The methods are not public in `temporalio`; `tests/test_payloads.py` goes red when they are no longer called. They
-    are called for each of the thousands of signals that a task may bring, and giving back the very same list is quick.
-    """
-
-    payload_converter_class: type[PayloadConverter] = WorkerPayloadConverter
-
-    async def _decode_reference_payload_sequence(self, payloads: Any) -> Any:
-        return payloads
-
-    async def _external_retrieve_payload_sequence(self, payloads: Any) -> Any:
-        return payloads
-
-    async def _decode_payload_sequence(self, payloads: Any) -> Any:
-        return payloads

@@ -37,7 +37,7 @@ from abeyance.contracts import (
     RunResult,
     RunStatus,
 )
-from abeyance.errors import NotFoundError, NoWorkerError, RefusedError, RequestError, RunFailedError
+from abeyance.errors import NotFoundError, NoWorkerError, PayloadError, RefusedError, RequestError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
 from abeyance.session_names import session_run_id
@@ -261,12 +261,19 @@ class Runs:
 
         Raises:
             RefusedError: if one of them was refused; nothing has changed then, and the message says why.
+            PayloadError: if what became of them cannot be read here.
             NotFoundError: if there is no such run.
         """
         keyed = [answer | {"key": uuid.uuid4().hex} for answer in answers]
         handle = self._handle(run)
         with self._errors(run):
-            decisions = await _answered(_refusing(handle.execute_update("decide", keyed, result_type=list[Decision])))
+            try:
+                decisions = await _answered(
+                    _refusing(handle.execute_update("decide", keyed, result_type=list[Decision]))
+                )
+            except PayloadError as error:
+                words = f"The answer has reached the run, and what became of it cannot be read here. {error}"
+                raise PayloadError(words) from error
             if decisions is None:
                 await handle.signal("respond", keyed)
                 return Delivered(run, "signal")

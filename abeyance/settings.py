@@ -32,6 +32,8 @@ class Settings:
         keys: `ABEYANCE_KEYS`, the keys that payloads are encrypted with, as `abeyance.converter` reads them; never
             shown. Default: none, payloads are not encrypted.
         keys_file: `ABEYANCE_KEYS_FILE`, a file that holds them instead.
+        codec_token: `ABEYANCE_CODEC_TOKEN`, what the codec server asks of those who want payloads decoded; never shown.
+            Default: a new one each time that it starts.
         heartbeat_timeout: `ABEYANCE_HEARTBEAT_TIMEOUT`, in seconds: how long a silent worker is believed to
             live before its turn goes to another one. Default 20.
         shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
@@ -48,6 +50,7 @@ class Settings:
     compression: bool = True
     keys: str = field(default="", repr=False)
     keys_file: Path | None = None
+    codec_token: str = field(default="", repr=False)
     heartbeat_timeout: float = 20.0
     shutdown_grace: float = 30.0
     test_fault: str = ""
@@ -69,6 +72,7 @@ class Settings:
             "ABEYANCE_COMPRESSION",
             "ABEYANCE_KEYS",
             "ABEYANCE_KEYS_FILE",
+            "ABEYANCE_CODEC_TOKEN",
             "ABEYANCE_HEARTBEAT_TIMEOUT",
             "ABEYANCE_SHUTDOWN_GRACE",
             "ABEYANCE_TEST_FAULT",
@@ -90,6 +94,7 @@ class Settings:
             compression=_switch(given, "ABEYANCE_COMPRESSION", cls.compression),
             keys=given.get("ABEYANCE_KEYS", ""),
             keys_file=Path(given["ABEYANCE_KEYS_FILE"]) if "ABEYANCE_KEYS_FILE" in given else None,
+            codec_token=given.get("ABEYANCE_CODEC_TOKEN", ""),
             heartbeat_timeout=_seconds(given, "ABEYANCE_HEARTBEAT_TIMEOUT", cls.heartbeat_timeout, at_least=1),
             shutdown_grace=_seconds(given, "ABEYANCE_SHUTDOWN_GRACE", cls.shutdown_grace, at_least=0),
             test_fault=given.get("ABEYANCE_TEST_FAULT", ""),

@@ -8,6 +8,7 @@ from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 
 from abeyance.attributes import word
 from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, LISTENING_MEMO, OPEN, PROBLEM_MEMO, SINCE_MEMO, JsonObject
+from abeyance.errors import PayloadError
 
 
 @dataclass(frozen=True)
@@ -15,7 +16,7 @@ class RunSummary:
     """A run as lists show it.
 
     `state` is "running", "waiting", "listening", "parked", or how it ended; times are ISO 8601, in UTC. `problem` says
-    why it is parked.
+    why it is parked, or why more cannot be told.
     """
 
     run: str
@@ -29,7 +30,12 @@ class RunSummary:
 
 async def summarised(execution: WorkflowExecution) -> RunSummary:
     """What the server tells of a run, whether it lists or describes it."""
-    memo = await execution.memo()
+    unreadable = None
+    try:
+        memo = await execution.memo()
+    except PayloadError as error:
+        # One run that this client cannot read must not hide the others.
+        memo, unreadable = {}, f"What it says of itself cannot be read here. {error}"
     approvals, problem = memo.get(APPROVALS_MEMO) or [], memo.get(PROBLEM_MEMO)
     state = (execution.status or WorkflowExecutionStatus.RUNNING).name.lower()
     if state == "running":
@@ -38,14 +44,14 @@ async def summarised(execution: WorkflowExecution) -> RunSummary:
     elif state == "canceled":
         state = "cancelled"
     if state not in OPEN:
-        approvals, problem = [], None
+        approvals, problem, unreadable = [], None, None
     return RunSummary(
         run=execution.id,
         agent=memo.get(AGENT_MEMO) or "",
         state=state,
         started_at=execution.start_time.isoformat(timespec="seconds"),
         approvals=approvals,
-        problem=problem,
+        problem=problem or unreadable,
         parked_at=memo.get(SINCE_MEMO) if problem else None,
     )
 

@@ -16,6 +16,7 @@ from contextlib import suppress
 from temporalio.client import ActivityCancellationDetails, AsyncActivityCancelledError, AsyncActivityHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance.errors import StorageError
 from activities.faults import Faults
 from activities.journal import Journal
 
@@ -125,8 +126,8 @@ class Heartbeat:
         except AsyncActivityCancelledError as asked:
             # The server has kept the details all the same.
             self._told(asked.details or ActivityCancellationDetails(cancel_requested=True))
-        except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND:
+        except (RPCError, StorageError) as error:
+            if isinstance(error, RPCError) and error.status == RPCStatusCode.NOT_FOUND:
                 self._lose()
                 return False
             log.warning("the journal could not be written, trying again: %s", error)

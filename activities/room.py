@@ -12,6 +12,7 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
 from abeyance.contracts import TurnResult
+from abeyance.converter import wire_size
 from abeyance.jsonable import jsonable
 from activities.conversations import Conversation, packed, text_of
 
@@ -72,7 +73,7 @@ class Room:
             return
         size = len(json.dumps(asdict(result)))
         if size > LARGEST_MESSAGE:
-            size = sum(payload.ByteSize() for payload in await converter.encode([result]))
+            size = await wire_size(converter, [result])
         if size > LARGEST_MESSAGE:
             raise _too_large(f"This turn's result has {size} bytes, and Temporal takes {LARGEST_MESSAGE}")
         if conversation.size <= LARGEST_PACKED:

@@ -28,13 +28,14 @@ async def polls() -> bool:
     """Whether a worker of this host has polled lately.
 
     Raises:
-        AbeyanceError: if no server answers.
+        AbeyanceError: if a setting cannot be used or no server answers.
     """
-    client = await connect(timeout=10)
+    settings = Settings.from_env(os.environ)
+    client = await connect(settings)
     described = await client.workflow_service.describe_task_queue(
         DescribeTaskQueueRequest(
             namespace=client.namespace,
-            task_queue=TaskQueue(name=Settings.from_env(os.environ).task_queue),
+            task_queue=TaskQueue(name=settings.task_queue),
             task_queue_type=TaskQueueType.TASK_QUEUE_TYPE_WORKFLOW,
         )
     )

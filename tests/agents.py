@@ -192,3 +192,25 @@ def asks_inside_and_out(context: AgentContext) -> Agent:
             event.interrupt("outside")
 
     return Agent(model=ScriptedModel([ToolCall("look"), "Done."]), tools=[look], hooks=[ask])
+
+
+@agent("tells", description="Says what its options say, in a question, a tool call and its end, or in an error")
+def tells(context: AgentContext) -> Agent:
+    """It fails for good after its tool call while there is a file `fail`."""
+
+    @tool
+    def look(text: str) -> str:
+        """Look."""
+        return str(context.options["result"])
+
+    def ask(event: BeforeToolCallEvent) -> None:
+        event.interrupt("tell", reason=context.options["reason"])
+
+    class Tells(ScriptedModel):
+        def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+            if len(messages) > 1 and (context.workspace / "fail").exists():
+                raise RuntimeError(context.options["error"])
+            return super().compose(messages, tool_specs, system_prompt)
+
+    script = [ToolCall("look", {"text": context.options["input"]}), context.options["end"]]
+    return Agent(model=Tells(script), tools=[look], hooks=[ask])

@@ -56,6 +56,6 @@ class Cli:
             assert len(done.stderr.splitlines()) == 1
         return done
 
-    async def json(self, *arguments: str, status: int = 0) -> Any:
+    async def json(self, *arguments: str, status: int = 0, **env: str) -> Any:
         """Run a command with --json and read its last line."""
-        return json.loads((await self(*arguments, "--json", status=status)).stdout.splitlines()[-1])
+        return json.loads((await self(*arguments, "--json", status=status, **env)).stdout.splitlines()[-1])

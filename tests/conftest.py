@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import boto3
 import pytest
+from moto.server import ThreadedMotoServer
 from temporalio.client import Client
 from temporalio.testing import WorkflowEnvironment
 
 from abeyance.attributes import register
 from abeyance.devserver import temporal_binary
+from abeyance.places import Place
 from abeyance.registry import load_agents
 from abeyance.settings import Settings
-from tests.support import World
+from tests.support import World, with_converter
 from worker import build_worker
 
 TEST_AGENTS = (
@@ -81,7 +84,7 @@ def start_world(client: Client, workspace: Path) -> Start:
             "shutdown_grace": 1,
         } | fields
         settings = Settings(**given)
-        used = connected or client
+        used = with_converter(connected or client, settings)
         async with build_worker(used, settings, load_agents(TEST_AGENTS), **more):
             yield World(used, settings)
 
@@ -94,3 +97,36 @@ async def world(request: pytest.FixtureRequest, start_world: Start) -> AsyncIter
     more = {} if request.param is None else {"max_cached_workflows": request.param}
     async with start_world(**more) as started:
         yield started
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[str]:
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def s3_place(s3_server: str, monkeypatch: pytest.MonkeyPatch) -> Place:
+    """A new bucket on an S3 server of this machine."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": s3_server,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test-secret",
+        "AWS_REGION": "us-east-1",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    boto3.client("s3").create_bucket(Bucket=bucket)
+    return Place(bucket=bucket, prefix="some/where")
+
+
+@pytest.fixture(params=["directory", "s3"])
+def place(request: pytest.FixtureRequest, tmp_path: Path) -> Place:
+    if request.param == "directory":
+        return Place(tmp_path / "storage")
+    found: Place = request.getfixturevalue("s3_place")
+    return found

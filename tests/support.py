@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import base64
+import os
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -14,6 +16,7 @@ from temporalio.client import Client, WorkflowHandle
 from temporalio.exceptions import TemporalError
 
 from abeyance.contracts import WORKFLOW_TYPE, RunResult, RunStatus
+from abeyance.converter import data_converter
 from abeyance.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -29,6 +32,11 @@ async def until(look: Callable[[], Awaitable[T | None]], *, what: str, patience:
             return seen
         assert time.monotonic() < end, f"waited {patience:g} s in vain: {what}"
         await asyncio.sleep(0.05)
+
+
+def with_converter(client: Client, settings: Settings) -> Client:
+    """The same client with the data converter that the settings say, as `connect` would have made it."""
+    return Client(**client.config() | {"data_converter": data_converter(settings)})
 
 
 @dataclass
@@ -100,3 +108,8 @@ class World:
             result_type=RunResult,
         )
         return StartedRun(handle)
+
+
+def a_key(name: str) -> str:
+    """A new key of that name, as `ABEYANCE_KEYS` has it."""
+    return f"{name}:{base64.b64encode(os.urandom(32)).decode()}"

@@ -20,7 +20,7 @@ from abeyance.places import Place
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
 from tests.conftest import Start
-from tests.processes import address_of
+from tests.processes import address_of, environment, started
 from tests.sessions import snapshot
 from tests.support import ROOT, StartedRun, until
 
@@ -188,6 +188,28 @@ async def test_the_readmes_program_opens_a_session(tmp_path: Path) -> None:
         assert said in await run(command, env)
     assert "Forgot session ann" in await run(f"{all_of_it} --offline", env)
     assert await run(commands("python starter.py sessions")[0], env)
+
+
+async def test_the_readmes_keys_and_codec_server_work(start_world: Start, tmp_path: Path) -> None:
+    """The key that it makes encrypts a run, which the `temporal` CLI shows through the codec server that it starts."""
+    [make], [serve] = commands("export ABEYANCE_KEYS"), commands("python starter.py codec-server")
+    [show] = [command for command in commands("temporal workflow show") if "--codec-endpoint" in command]
+    keys = subprocess.run(
+        ["/bin/sh", "-c", f'{make}; printf %s "$ABEYANCE_KEYS"'], capture_output=True, text=True, check=True
+    ).stdout
+    async with start_world(keys=keys) as world:
+        run_ = await world.start("file-manager", "Inspect zanzibar.txt")
+        await run_.result()
+        address = address_of(world.client)
+        words = [sys.executable, *shlex.split(serve)[1:], "--port", "0"]
+        with started(words, environment(address, ABEYANCE_KEYS=keys), tmp_path / "log", cwd=ROOT) as server:
+            told = await server.says("The Temporal UI:")
+            token = re.findall(r"Its token, until it ends: (\S+)", told)[0]
+            endpoint = re.findall(r"up at (http://127.0.0.1:\d+)", told)[0]
+            filled = show.replace("RUN", run_.id).replace("TOKEN", token).replace("http://127.0.0.1:8081", endpoint)
+            assert "zanzibar" in await run(filled, {"TEMPORAL_ADDRESS": address})
+            bare = filled.partition("--codec-endpoint")[0]
+            assert "zanzibar" not in await run(bare, {"TEMPORAL_ADDRESS": address})
 
 
 @pytest.mark.parametrize("name", ["README.md", "ARCHITECTURE.md", "CONTRIBUTING.md"])

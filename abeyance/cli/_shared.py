@@ -58,7 +58,8 @@ def with_runs(work: Callable[[Runs], Awaitable[T]]) -> T:
         from abeyance.connection import connect
         from abeyance.runs import Runs
 
-        return await work(Runs(await connect(), settings().task_queue))
+        given = settings()
+        return await work(Runs(await connect(given), given.task_queue))
 
     return call(run)
 

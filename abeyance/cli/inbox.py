@@ -91,6 +91,6 @@ def items_of(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:
 
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     if "problem" in item:
-        return item["run"], item["agent"], "", f"parked: {brief(item['problem'])}", age(item["since"])
+        return item["run"], item["agent"], "", f"{item['state']}: {brief(item['problem'])}", age(item["since"])
     what = f"{item['name']}: {brief(item['input'] if item['tool'] else item['reason'])}"
     return item["run"], item["agent"], str(item["number"]), what, age(item["since"])

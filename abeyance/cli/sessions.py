@@ -122,7 +122,7 @@ async def _refuse_while_open(name: str) -> None:
     from abeyance.session_names import session_run_id
 
     try:
-        client = await connect()
+        client = await connect(settings())
     except ConfigurationError as error:
         raise ConfigurationError(
             f"{error} Nothing was forgotten, as a run of session {name!r} may be open. If none is, add --offline."

@@ -6,7 +6,7 @@ from dataclasses import asdict
 
 import typer
 
-from abeyance.cli._shared import Json, call, fail, say, say_json, table
+from abeyance.cli._shared import Json, call, fail, say, say_json, settings, table
 
 
 def register(app: typer.Typer) -> None:
@@ -21,7 +21,7 @@ def setup(json_: Json = False) -> None:
         from abeyance import attributes
         from abeyance.connection import connect
 
-        standing = await attributes.register(await connect())
+        standing = await attributes.register(await connect(settings()))
         if json_:
             say_json(asdict(standing) | {"complete": standing.complete, "commands": standing.commands()})
         else:
