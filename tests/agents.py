@@ -196,18 +196,20 @@ def asks_inside_and_out(context: AgentContext) -> Agent:
 
 @agent("tells", description="Says what its options say, in a question, a tool call and its end, or in an error")
 def tells(context: AgentContext) -> Agent:
-    """It fails for good after its tool call while there is a file `fail`."""
+    """After its tool call it waits while there is a file `hold`, and fails for good while there is a file `fail`."""
 
     @tool
     def look(text: str) -> str:
         """Look."""
-        return str(context.options["result"])
+        return str(context.options["result"]) * int(context.options.get("times", 1))
 
     def ask(event: BeforeToolCallEvent) -> None:
         event.interrupt("tell", reason=context.options["reason"])
 
     class Tells(ScriptedModel):
         def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+            while len(messages) > 1 and (context.workspace / "hold").exists():
+                time.sleep(0.02)
             if len(messages) > 1 and (context.workspace / "fail").exists():
                 raise RuntimeError(context.options["error"])
             return super().compose(messages, tool_specs, system_prompt)

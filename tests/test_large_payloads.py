@@ -137,18 +137,31 @@ async def failed_to_read(client: Client, run: StartedRun) -> StorageError:
 async def test_a_storage_that_is_away_during_a_turn(
     start_world: Start, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Heartbeats are tried again until it is back, as when the server is away, and the run is not parked."""
+    """Heartbeats are tried again until it is back, as when the server is away; the turn goes on all the while."""
     blocked = tmp_path / "storage"
-    blocked.touch()
+    options = {"reason": "why", "input": "in", "result": "x" * 40_000, "times": 10, "end": "end"}
     async with start_world(storage=Place(blocked), compression=False, heartbeat_timeout=20) as world:
-        run = await world.start("big-results", "go")
+        run = await world.start("tells", "go", options=options)
+        await run.reaches("waiting", approvals=1)
+        assert not blocked.exists()
+        blocked.touch()
+        (world.workspace / "hold").touch()
+        await run.handle.signal("approve")
 
         async def noticed() -> bool:
             return f"A payload cannot be stored in {blocked}" in caplog.text
 
         await until(noticed, what="the turn to notice that nothing can be stored")
         blocked.unlink()
-        assert (await run.result()).stop_reason == "end_turn"
+
+        async def written() -> bool:
+            return bool(keys_in(Place(blocked)))
+
+        await until(written, what="the journal to be written")
+        (world.workspace / "hold").unlink()
+        await run.result()
+        events = [e.activity_task_started_event_attributes for e in (await run.handle.fetch_history()).events]
+        assert [started.attempt for started in events if started.attempt] == [1, 1]
 
 
 @pytest.mark.parametrize("cache", [{}, {"max_cached_workflows": 0}], ids=["cached", "replayed"])

@@ -132,7 +132,7 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
 
 async def serve(app: Starlette, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT. Requests are not logged."""
-    config = uvicorn.Config(app, log_level="warning", access_log=False, server_header=False, lifespan="off")
+    config = uvicorn.Config(app, log_level="warning", server_header=False, lifespan="off")
     await uvicorn.Server(config).serve([listening])
 
 
