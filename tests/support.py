@@ -113,3 +113,17 @@ class World:
 def a_key(name: str) -> str:
     """A new key of that name, as `ABEYANCE_KEYS` has it."""
     return f"{name}:{base64.b64encode(os.urandom(32)).decode()}"
+
+
+async def tool_results(client: Client, run: StartedRun) -> list[dict[str, Any]]:
+    """The tool results that the run's turns have left in the conversation: what the model was told."""
+    converter = data_converter(Settings())
+    messages: list[dict[str, Any]] = []
+    for event in (await client.get_workflow_handle(run.id).fetch_history()).events:
+        if event.HasField("activity_task_completed_event_attributes"):
+            payloads = event.activity_task_completed_event_attributes.result.payloads
+            [turn] = await converter.decode(payloads)
+            kept = [messages[slice(*part)] if isinstance(part, list) else [part] for part in turn["delta"]["messages"]]
+            messages = [message for part in kept for message in part]
+    blocks = [block for message in messages for block in message["content"]]
+    return [block["toolResult"] for block in blocks if "toolResult" in block]

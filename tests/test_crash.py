@@ -22,7 +22,7 @@ from tests.chaos.campaign import start as start_chaos
 from tests.chaos.workers import Nursery
 from tests.journal_agents import counted
 from tests.processes import DevServer, address_of
-from tests.support import StartedRun, World, until
+from tests.support import StartedRun, World, tool_results, until
 
 pytestmark = pytest.mark.processes
 
@@ -53,18 +53,6 @@ async def seen(world: World, run: StartedRun, effect: str) -> None:
     await until(look, what=f"{effect} of {run.id}")
 
 
-async def tool_results(run: StartedRun) -> list[dict[str, Any]]:
-    """The tool results that the run's turns have left in the conversation: what the model was told."""
-    messages: list[dict[str, Any]] = []
-    for event in (await run.handle.fetch_history()).events:
-        if event.event_type == EventType.EVENT_TYPE_ACTIVITY_TASK_COMPLETED:
-            turn = json.loads(event.activity_task_completed_event_attributes.result.payloads[0].data)
-            kept = [messages[slice(*part)] if isinstance(part, list) else [part] for part in turn["delta"]["messages"]]
-            messages = [message for part in kept for message in part]
-    blocks = [block for message in messages for block in message["content"]]
-    return [block["toolResult"] for block in blocks if "toolResult" in block]
-
-
 @pytest.mark.parametrize(
     ("response", "status", "told", "paid"),
     [
@@ -93,7 +81,7 @@ async def test_a_person_settles_a_call_in_doubt(
     assert all(word in (refused[0].refused or "") for word in ("retry", "skip", "result"))
     await run.handle.signal("respond", {"approval": 1, "response": response})
     await run.result()
-    results = await tool_results(run)
+    results = await tool_results(queue.client, run)
     assert results[0]["status"] == status
     assert told in json.dumps(results[0]["content"])
     effects = counted(queue.workspace, run.id)
@@ -258,7 +246,7 @@ async def test_a_zombie_is_not_believed(client: Client, queue: World, nursery: N
             await run.handle.signal("respond", "skip")
             await run.result()
             assert not cut_off.has_died(zombie)
-    results = await tool_results(run)
+    results = await tool_results(queue.client, run)
     assert [result["status"] for result in results] == ["error"]
     effects = counted(queue.workspace, run.id)
     assert (effects["pay start 1"], effects["pay start 2"], effects["model 1"]) == (1, 0, 1)

@@ -17,8 +17,8 @@ from tests.chaos.workers import Nursery
 from tests.conftest import Start
 from tests.journal_agents import counted
 from tests.processes import address_of, is_alive
-from tests.support import StartedRun, World, until
-from tests.test_crash import seen, tool_results
+from tests.support import StartedRun, World, tool_results, until
+from tests.test_crash import seen
 
 # Each MCP server costs a second of processor time to start: these tests keep out of one another's way, and their
 # heartbeat timeouts leave room for servers that start together.
@@ -107,7 +107,7 @@ async def test_an_mcp_tool_in_a_run(prefix: str, start_world: Start) -> None:
         assert (await run.result()).message == "Done."
         assert [is_alive(pid) for pid in pids(world, run, "server")] == [False, False]
         assert work(world, run) == {"send start": 1, "send finish": 1}
-        results = await tool_results(run)
+        results = await tool_results(world.client, run)
         assert results[0]["status"] == "success"
         assert "send 1 done" in json.dumps(results[0]["content"])
 
@@ -170,7 +170,7 @@ async def test_a_server_that_dies_is_a_tool_error(start_world: Start) -> None:
         assert result.message == "Done."
         assert result.usage.model_calls == 2
         assert len(pids(world, run, "worker")) == 1
-        assert (await tool_results(run))[0]["status"] == "error"
+        assert (await tool_results(world.client, run))[0]["status"] == "error"
         await no_servers_left(world, run)
 
 

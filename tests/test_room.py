@@ -21,7 +21,7 @@ from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import DevServer, address_of
 from tests.sessions import BUCKET, s3_env, s3_server  # noqa: F401 - fixtures
-from tests.support import StartedRun
+from tests.support import StartedRun, tool_results
 from tests.test_growing import HISTORY, executions, listening
 
 SIZE = 5_000_000
@@ -53,7 +53,7 @@ async def test_a_message_of_five_megabytes(
     async with DevServer(tmp_path, {HISTORY: 40}).up() as (plain, _):
         await register(plain)
         given = {"sessions": sessions, "storage": storage}
-        client = await connected(plain, Settings(**given), monkeypatch)
+        client = await connected(plain, Settings(sessions=sessions, storage=storage), monkeypatch)
         async with start_world(client, **given) as world:
             started = await Runs(client, world.settings.task_queue).start_in_session(
                 RunRequest.parse({"agent": "clerk", "prompt": f"big {SIZE}", "session": "s", "interactive": True})
@@ -84,8 +84,8 @@ async def test_a_result_that_cannot_be_kept_is_refused_with_words(start_world: S
         status = await listening(run, 1)
         assert status.message == "Done, after 3 messages."
         assert [ran.status for ran in status.turn_notes[0].work.ran] == ["error"]
-        history = await run.handle.fetch_history()
-        assert "Set ABEYANCE_STORAGE for all workers and clients" in history.to_json()
+        [told] = await tool_results(world.client, run)
+        assert "Set ABEYANCE_STORAGE for all workers and clients" in told["content"][0]["text"]
         await run.handle.signal("say", "note it")
         await listening(run, 2)
 
@@ -99,7 +99,7 @@ async def test_a_conversation_that_cannot_be_handed_on_parks_the_run(start_world
         await run.handle.signal("abort")
 
 
-@pytest.mark.parametrize("size", [2_200_000, SIZE])
+@pytest.mark.parametrize("size", [3_200_000, SIZE])
 async def test_a_prompt_that_is_too_large_is_refused_where_it_is_typed(size: int, start_world: Start) -> None:
     async with start_world() as world:
         runs = Runs(world.client, world.settings.task_queue)
