@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
 
-.PHONY: demo up test test-long test-bench fuzz test-ui chaos bench check lock clean
+.PHONY: demo up test test-long test-bench fuzz test-ui chaos bench test-bench-all check lock clean
 
 demo: .venv/installed
 	@$(BIN)/python starter.py demo $(if $(ANSWER),--answer $(ANSWER))
@@ -13,7 +13,7 @@ up: .venv/installed
 
 test: .venv/installed
 	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_bench.py \
-		--ignore tests/ui $(ARGS)
+		--ignore tests/ui --ignore tests/bench $(ARGS)
 
 # What wants the machine to itself: workers killed at every point and under 40 runs, and a thousand odd payloads.
 test-long: .venv/installed
@@ -36,11 +36,14 @@ test-ui: .venv/installed-ui
 chaos: .venv/installed
 	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1000)
 
-# Measures what the journal costs, how long a killed worker holds a run up, and how long the inbox takes when 2,000
-# runs wait, into bench/results/. ARGS=--quick is a smoke run.
-bench: .venv/installed
-	$(BIN)/python -m bench $(ARGS)
-	$(BIN)/python -m bench.inbox $(ARGS)
+# Measures what Abeyance costs, beside bare Strands, a floor and a competitor, into bench/results/ and docs/. It wants the
+# machine to itself for about an hour. ARGS=--quick is a smoke run of some minutes, ARGS="--only latency,history" chooses.
+bench: .venv-bench/installed .venv-competitor/installed
+	.venv-bench/bin/python -m bench $(ARGS)
+
+# The benchmarks' smoke runs that need the competitor and the plots.
+test-bench-all: .venv-bench/installed .venv-competitor/installed
+	.venv-bench/bin/python -m pytest -q tests/bench $(ARGS)
 
 check: .venv/installed
 	$(BIN)/ruff check .
@@ -57,6 +60,17 @@ check: .venv/installed
 	$(BIN)/python -m pip install -q --require-hashes -r requirements-ui.lock
 	@touch $@
 
+.venv-bench/installed: requirements.lock requirements-bench.lock
+	$(PYTHON) -m venv .venv-bench
+	.venv-bench/bin/python -m pip install -q --require-hashes -r requirements.lock
+	.venv-bench/bin/python -m pip install -q --require-hashes -r requirements-bench.lock
+	@touch $@
+
+.venv-competitor/installed: requirements-competitor.lock
+	$(PYTHON) -m venv .venv-competitor
+	.venv-competitor/bin/python -m pip install -q --require-hashes -r requirements-competitor.lock
+	@touch $@
+
 # Needs uv. `make lock UPGRADE=--upgrade` takes newer versions.
 lock:
 	uv pip compile -q --universal --python-version 3.11 --extra dev --generate-hashes --no-annotate $(UPGRADE) \
@@ -65,6 +79,11 @@ lock:
 		--custom-compile-command "make lock" pyproject.toml -o requirements-runtime.lock
 	uv pip compile -q --universal --python-version 3.11 --group ui -c requirements.lock --generate-hashes --no-annotate \
 		$(UPGRADE) --custom-compile-command "make lock" -o requirements-ui.lock
+	uv pip compile -q --universal --python-version 3.11 --group bench -c requirements.lock --generate-hashes --no-annotate \
+		$(UPGRADE) --custom-compile-command "make lock" -o requirements-bench.lock
+	grep -oE '^(strands-agents|temporalio|pydantic)==[^ ]+' requirements.lock | \
+		uv pip compile -q --universal --python-version 3.11 --group competitor -c /dev/stdin --generate-hashes --no-annotate \
+		$(UPGRADE) --custom-compile-command "make lock" -o requirements-competitor.lock
 
 clean:
-	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf .venv .venv-bench .venv-competitor .mypy_cache .pytest_cache .ruff_cache .hypothesis

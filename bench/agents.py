@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import time
 from typing import Any, Literal
 
 from strands import Agent, tool
+from strands.agent.conversation_manager import NullConversationManager
 from strands.hooks import AfterInvocationEvent, BeforeInvocationEvent
 from strands.tools.executors import ConcurrentToolExecutor, SequentialToolExecutor
 
 from abeyance import AgentContext, ScriptedModel, ToolCall, agent
-from tests.chaos.agents import Effects, effects_of
+from bench.script import Asks, ScriptModel, act
 
 Shape = Literal["one per message", "one message, one by one", "one message, at once"]
 SHAPES: tuple[Shape, ...] = ("one per message", "one message, one by one", "one message, at once")
-
-DIES_AT = 2
-"""The step of `bench-dying` in which its process dies."""
 
 INVOCATIONS: dict[str, float] = {}
 """How many seconds the agent's invocation took, by run id; it works in the benchmark's own process only."""
@@ -61,21 +57,13 @@ def once_only(context: AgentContext) -> Agent:
     return stepping(context.run_id, context.options["shape"], context.options["calls"])
 
 
-@agent("bench-dying", description="Three steps; in the second its process dies, once")
-def dying(context: AgentContext) -> Agent:
-    """The agent that kills its worker `options["hold"]` seconds after its second step was started."""
-    effects: Effects = effects_of(context.workspace, context.run_id)
+@tool(name="step")
+def step(n: int, action: str = "") -> str:
+    """Take a step."""
+    return act(n, action)
 
-    @tool
-    def step(n: int) -> str:
-        """Take a step."""
-        effects.add("start", str(n))
-        died = context.workspace / f"{context.run_id}.died"
-        if n == DIES_AT and not died.exists():
-            died.touch()
-            time.sleep(context.options["hold"])
-            effects.add("killed", str(n))
-            os.kill(os.getpid(), signal.SIGKILL)
-        return f"step {n}"
 
-    return Agent(model=ScriptedModel([*(ToolCall("step", {"n": n}) for n in (1, 2, 3)), "Done."]), tools=[step])
+@agent("bench-script", description="Does what its prompt says: see bench.script")
+def scripted(context: AgentContext) -> Agent:
+    """The agent that every contestant runs."""
+    return Agent(model=ScriptModel(), tools=[step], hooks=[Asks()], conversation_manager=NullConversationManager())

@@ -9,12 +9,11 @@ from __future__ import annotations
 import asyncio
 import concurrent.futures
 import time
-import uuid
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from pathlib import Path
-from statistics import linear_regression, median
+from functools import partial
+from itertools import product
+from statistics import linear_regression
 from typing import Any
 from unittest import mock
 
@@ -26,11 +25,12 @@ from abeyance.settings import Settings
 from activities.heartbeat import Heartbeat
 from activities.turn import TOOL_THREADS
 from bench.agents import INVOCATIONS, SHAPES, Shape, stepping
+from bench.harness import Bench, Found, Table, in_turns, spread, told
+from bench.servers import server, unique
 from worker import build_worker
 
 KINDS = ("repeatable", "once-only")
 VARIANTS = ("journal", "no writes", "bare")
-HEARTBEAT = 30.0
 
 Sample = tuple[float, float]
 """Milliseconds of the agent's invocation, and of the whole run from its start to its result."""
@@ -49,48 +49,34 @@ class Silent(Heartbeat):
         return done
 
 
-@dataclass(frozen=True)
-class Plan:
-    """How much is measured: how many calls a run makes, and how often everything is repeated.
-
-    No repetition is begun that would not end within `seconds`, as on a busy machine; the first always is.
-    """
-
-    calls: tuple[int, ...] = (1, 4, 16, 64)
-    repetitions: int = 5
-    seconds: float = 105.0
-
+CALLS = (1, 4, 16, 64)
+REPETITIONS = 5
 
 Samples = dict[tuple[str, Shape, int, str], list[Sample]]
 """One sample per repetition, by kind, shape, number of calls and variant."""
 
 
-async def measure(client: Client, workspace: Path, plan: Plan, say: Callable[[str], None]) -> dict[str, Any]:
-    """Measure everything of `plan`; gives the medians of the runs and what they say about one call, as JSON."""
-    settings = Settings(task_queue=f"bench-{uuid.uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=HEARTBEAT)
+async def measure(bench: Bench) -> Found:
+    """Measure every kind, shape, number of calls and variant; the worker is here, so that it can be opened."""
+    calls, repetitions = ((1, 8), 2) if bench.quick else (CALLS, REPETITIONS)
+    settings = Settings(task_queue=unique("journal"), workspace=bench.directory)
     samples: Samples = {}
-    async with build_worker(client, settings, load_agents(["bench.agents"])):
+    async with server(bench.directory) as there, build_worker(there.client, settings, load_agents(["bench.agents"])):
         for variant in VARIANTS:
-            await _sample(client, settings, ("repeatable", SHAPES[0], 1, variant))
-        begin = time.monotonic()
-        for repetition in range(plan.repetitions):
-            if repetition and (time.monotonic() - begin) * (repetition + 1) / repetition > plan.seconds:
-                break
-            say(f"journal, repetition {repetition + 1} of {plan.repetitions}")
-            first = repetition % len(VARIANTS)
-            for kind in KINDS:
-                for shape in SHAPES:
-                    for calls in plan.calls:
-                        for variant in (*VARIANTS[first:], *VARIANTS[:first]):
-                            case = (kind, shape, calls, variant)
-                            samples.setdefault(case, []).append(await _sample(client, settings, case))
-    done = min(len(values) for values in samples.values())
-    return {"repetitions": done, "runs": _runs(samples, plan), "costs": _costs(samples, plan)}
+            await _sample(there.client, settings, ("repeatable", SHAPES[0], 1, variant))
+        for kind, shape, count in product(KINDS, SHAPES, calls):
+            bench.say(f"journal, {kind}, {shape}, {count} calls")
+            cases = {name: (kind, shape, count, name) for name in VARIANTS}
+            ways = {name: partial(_sample, there.client, settings, case) for name, case in cases.items()}
+            for name, found in (await in_turns(ways, repetitions, lambda _: None)).items():
+                samples[cases[name]] = found
+    runs, costs = _runs(samples, calls), _costs(samples, calls)
+    return Found({"repetitions": repetitions, "runs": runs, "costs": costs}, _tables(runs, costs))
 
 
 async def _sample(client: Client, settings: Settings, case: tuple[str, Shape, int, str]) -> Sample:
     kind, shape, calls, variant = case
-    run = f"bench-{uuid.uuid4().hex[:10]}"
+    run = unique("bench")
     begin = time.perf_counter()
     if variant == "bare":
         await asyncio.to_thread(asyncio.run, _bare(run, shape, calls))
@@ -107,26 +93,24 @@ async def _bare(run: str, shape: Shape, calls: int) -> None:
     await stepping(run, shape, calls).invoke_async("go")
 
 
-def _runs(samples: Samples, plan: Plan) -> list[dict[str, Any]]:
+def _runs(samples: Samples, calls: Sequence[int]) -> list[dict[str, Any]]:
     return [
         {
             "kind": kind,
             "shape": shape,
-            "calls": calls,
-            "invocation_ms": {name: spread([s[0] for s in samples[kind, shape, calls, name]]) for name in VARIANTS},
-            "run_ms": {name: spread([s[1] for s in samples[kind, shape, calls, name]]) for name in VARIANTS},
+            "calls": count,
+            "invocation_ms": {name: spread([s[0] for s in samples[kind, shape, count, name]]) for name in VARIANTS},
+            "run_ms": {name: spread([s[1] for s in samples[kind, shape, count, name]]) for name in VARIANTS},
         }
-        for kind in KINDS
-        for shape in SHAPES
-        for calls in plan.calls
+        for kind, shape, count in product(KINDS, SHAPES, calls)
     ]
 
 
-def _costs(samples: Samples, plan: Plan) -> list[dict[str, Any]]:
+def _costs(samples: Samples, calls: Sequence[int]) -> list[dict[str, Any]]:
     """What one more call costs; a model call is what a call in a message of its own costs beyond a tool call."""
     rows = []
     for kind in KINDS:
-        slopes = {(shape, name): _slopes(samples, plan, kind, shape, name) for shape in SHAPES for name in VARIANTS}
+        slopes = {(shape, name): _slopes(samples, calls, kind, shape, name) for shape in SHAPES for name in VARIANTS}
         apart, in_turn, at_once = ({name: slopes[shape, name] for name in VARIANTS} for shape in SHAPES)
         model = {
             name: [whole - tool for whole, tool in zip(apart[name], in_turn[name], strict=True)] for name in VARIANTS
@@ -138,11 +122,11 @@ def _costs(samples: Samples, plan: Plan) -> list[dict[str, Any]]:
     return rows
 
 
-def _slopes(samples: Samples, plan: Plan, kind: str, shape: Shape, variant: str) -> list[float]:
+def _slopes(samples: Samples, calls: Sequence[int], kind: str, shape: Shape, variant: str) -> list[float]:
     """Milliseconds per call, one value for each repetition."""
     return [
-        linear_regression(plan.calls, [sample[0] for sample in repetition]).slope
-        for repetition in zip(*(samples[kind, shape, calls, variant] for calls in plan.calls), strict=True)
+        linear_regression(calls, [sample[0] for sample in repetition]).slope
+        for repetition in zip(*(samples[kind, shape, count, variant] for count in calls), strict=True)
     ]
 
 
@@ -158,6 +142,29 @@ def _cost(kind: str, unit: str, per_call: dict[str, list[float]]) -> dict[str, A
     }
 
 
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """The median of `values`, the least and the greatest."""
-    return {"median": round(median(values), 4), "min": round(min(values), 4), "max": round(max(values), 4)}
+def _tables(runs: list[dict[str, Any]], costs: list[dict[str, Any]]) -> list[Table]:
+    whole = []
+    for row in runs:
+        times = row["invocation_ms"]
+        extra = (times["journal"]["median"] - times["no writes"]["median"]) / row["calls"]
+        cells = [f"{times[name]['median']:.1f}" for name in VARIANTS]
+        whole.append([row["kind"], row["shape"], str(row["calls"]), *cells, f"{extra:.2f}"])
+    more = []
+    for row in costs:
+        cells = [f"{row['ms'][name]['median']:.2f}" for name in VARIANTS]
+        cells += [told(row["journal_ms"]), told(row["ratio_to_no_writes"], "x"), told(row["ratio_to_bare"], "x")]
+        more.append([row["kind"], row["unit"], *cells])
+    return [
+        Table(
+            "One invocation of the agent, in ms",
+            ["tools", "calls", "of them", *VARIANTS, "journal per call"],
+            whole,
+            left=2,
+        ),
+        Table(
+            "One more call (slope over the number of calls), in ms, and as a ratio",
+            ["tools", "of", *VARIANTS, "journal alone", "to no writes", "to bare"],
+            more,
+            left=2,
+        ),
+    ]

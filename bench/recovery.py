@@ -1,106 +1,132 @@
-"""How long a run stands still when its worker is killed with SIGKILL and another is waiting."""
+"""How long a run stands still when its worker is killed with SIGKILL and another one is waiting."""
 
 from __future__ import annotations
 
 import asyncio
-import time
-import uuid
-from collections.abc import Callable
+import itertools
+from collections.abc import Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from temporalio.client import Client
+from abeyance.settings import Settings
+from bench.contestants import ABEYANCE, COMPETITOR, KINDS, Asking, OnTemporal, listening, one_worker
+from bench.harness import Bench, Found, Table, spread, told
+from bench.script import Script
+from bench.servers import Server, server, unique
+from tests.processes import ChildProcess
 
-from abeyance.contracts import WORKFLOW_TYPE
-from bench.agents import DIES_AT
-from bench.journal import spread
-from tests.chaos.agents import effects_of
-from tests.chaos.workers import Nursery
-from tests.processes import address_of, pollers
-from tests.support import PATIENCE, until
+REPETITIONS = 5
+WITHIN = 2
+"""How many workers a crew has: one dies, the other goes on."""
+CALLS, DIES_AT = 3, 1
 
 
 @dataclass(frozen=True)
-class Plan:
-    """Which heartbeat timeouts are measured, in seconds, and how often; see `bench.journal.Plan` for `seconds`."""
+class Case:
+    """What is killed.
 
-    timeouts: tuple[float, ...] = (1.0, 2.0, 5.0)
-    repetitions: int = 5
-    seconds: float = 55.0
-
-
-async def measure(client: Client, workspace: Path, plan: Plan, say: Callable[[str], None]) -> list[dict[str, Any]]:
-    """Kill one worker for each timeout, and again; gives one row per timeout, as JSON.
-
-    The kills fall at evenly spread moments between two of the heartbeats that keep an idle turn alive.
+    Attributes:
+        who: the contestant.
+        inside: whether a tool or a model call is at work when its worker dies.
+        after: how long the server believes in a silent worker, in seconds: the heartbeat timeout, or for the
+            competitor the time that its README gives to such an activity.
     """
-    crews = [Crew(client, workspace, timeout) for timeout in plan.timeouts]
-    try:
-        stalls: list[list[float]] = []
-        begin = time.monotonic()
-        for repetition in range(plan.repetitions):
-            if repetition and (time.monotonic() - begin) * (repetition + 1) / repetition > plan.seconds:
-                break
-            say(f"kill -9, repetition {repetition + 1} of {plan.repetitions}")
-            phase = (repetition + 0.5) / plan.repetitions
-            await asyncio.gather(*(crew.ready() for crew in crews))
-            stalls.append(await asyncio.gather(*(crew.stall(phase) for crew in crews)))
-    finally:
-        for crew in crews:
-            crew.close()
-    return [
-        {
-            "heartbeat_timeout_s": crew.timeout,
-            "repetitions": len(seconds),
-            "seconds": spread(seconds),
-            "multiple_of_timeout": spread([value / crew.timeout for value in seconds]),
-            "seconds_beyond_timeout": spread([value - crew.timeout for value in seconds]),
-        }
-        for crew, seconds in zip(crews, zip(*stalls, strict=True), strict=True)
-    ]
+
+    who: str
+    inside: Literal["tool", "model"]
+    after: float
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a worker of this case is set to; nothing, where that is the default."""
+        default = self.who == COMPETITOR or self.after == Settings.heartbeat_timeout
+        return {} if default else {"ABEYANCE_HEARTBEAT_TIMEOUT": f"{self.after:g}"}
+
+
+CASES = (
+    *(Case(ABEYANCE, "tool", after) for after in (1.0, 2.0, 5.0, Settings.heartbeat_timeout)),
+    Case(ABEYANCE, "model", Settings.heartbeat_timeout),
+    Case(COMPETITOR, "tool", 30.0),
+    Case(COMPETITOR, "model", 60.0),
+)
+QUICK = (Case(ABEYANCE, "tool", 1.0), Case(COMPETITOR, "tool", 30.0))
 
 
 class Crew:
-    """Two workers of one heartbeat timeout, one of which gets killed.
+    """The workers of one case."""
 
-    Args:
-        client: connected to the server.
-        workspace: where the effects are counted.
-        timeout: the heartbeat timeout, in seconds.
-    """
+    def __init__(self, case: Case, there: Server, asking: Asking, directory: Path):
+        self.case, self._directory = case, directory
+        self._contestant: OnTemporal = KINDS[case.who](there, unique(case.who), asking)
 
-    def __init__(self, client: Client, workspace: Path, timeout: float):
-        self.timeout = timeout
-        self._client, self._workspace = client, workspace
-        self._queue = f"bench-{uuid.uuid4().hex[:8]}"
-        self._nursery = Nursery(address_of(client), workspace, timeout, agents=["bench.agents"])
-
-    async def ready(self) -> None:
-        """Have two workers, both waiting for work."""
-        for pid in list(self._nursery.alive):
-            if self._nursery.has_died(pid):
-                self._nursery.kill(pid)
-        while len(self._nursery.alive) < 2:
-            self._nursery.fork(self._queue)
-
-        async def look() -> bool:
-            polling = await pollers(self._client, self._queue)
-            return set(self._nursery.alive) <= {int(identity.partition("@")[0]) for identity in polling}
-
-        await until(look, what="two workers to wait for work")
+    async def ready(self, stack: AsyncExitStack) -> None:
+        """Have all workers wait for work."""
+        alive: list[ChildProcess] = [worker for worker in self._contestant.workers if worker.running]
+        while len(alive) < WITHIN:
+            alive.append(
+                await stack.enter_async_context(one_worker(self._directory, self._contestant, **self.case.environment))
+            )
+        self._contestant.workers[:] = alive
 
     async def stall(self, phase: float) -> float:
-        """Run the agent that kills its worker; gives the seconds from the kill to the next start of its tool."""
-        run = f"bench-{uuid.uuid4().hex[:10]}"
-        request = {"agent": "bench-dying", "prompt": "go", "options": {"hold": phase * self.timeout / 3}}
-        async with asyncio.timeout(PATIENCE):
-            await self._client.execute_workflow(WORKFLOW_TYPE, request, id=run, task_queue=self._queue)
-        effects = effects_of(self._workspace, run).read()
-        killed = next(line["at"] for line in effects if line["what"] == "killed")
-        started = [line["at"] for line in effects if (line["what"], line["key"]) == ("start", str(DIES_AT))]
-        return float(started[1] - killed)
+        """Run an agent that kills its worker; gives the seconds from the kill to the next start of what it was in.
 
-    def close(self) -> None:
-        """End the workers."""
-        self._nursery.__exit__(None, None, None)
+        Args:
+            phase: when it dies, from 0 to 1 between two of the heartbeats that keep an idle turn alive.
+        """
+        died = self._directory / unique("died")
+        hold = phase * min(self.case.after, Settings.heartbeat_timeout) / 3
+        if self.case.inside == "tool":
+            script = Script(unique("run"), CALLS, acts={str(DIES_AT): f"die {died} {hold}"})
+        else:
+            script = Script(unique("run"), CALLS, dies=(DIES_AT, f"{died} {hold}"))
+        await self._contestant.run(script)
+        return float(died.with_suffix(".after").read_text()) - float(died.read_text())
+
+
+async def measure(bench: Bench) -> Found:
+    """Kill one worker of each case, and again; the cases wait side by side, since waiting is all they do."""
+    cases: Sequence[Case] = QUICK if bench.quick else CASES
+    cases = [case for case in cases if not (bench.alone and case.who == COMPETITOR)]
+    repetitions = 1 if bench.quick else REPETITIONS
+    stalls: list[list[float]] = []
+    async with server(bench.directory) as there, listening(bench.directory) as asking, AsyncExitStack() as stack:
+        crews = [Crew(case, there, asking, bench.directory) for case in cases]
+        for repetition in range(repetitions):
+            bench.say(f"kill -9, repetition {repetition + 1} of {repetitions}")
+            for crew in crews:
+                await crew.ready(stack)
+            phase = (repetition + 0.5) / repetitions
+            stalls.append(await asyncio.gather(*(crew.stall(phase) for crew in crews)))
+    rows = [_row(case, seconds) for case, seconds in zip(cases, itertools.zip_longest(*stalls), strict=True)]
+    return Found({"rows": rows}, [_table(rows)])
+
+
+def _row(case: Case, seconds: Sequence[float]) -> dict[str, Any]:
+    return {
+        "who": case.who,
+        "inside": case.inside,
+        "believed_seconds": case.after,
+        "repetitions": len(seconds),
+        "seconds": spread(seconds),
+        "multiple": spread([value / case.after for value in seconds]),
+        "seconds_beyond": spread([value - case.after for value in seconds]),
+    }
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    columns = ["who", "killed in a", "timeout, s", "until the next step, s", "multiple of the timeout", "beyond it, s"]
+    cells = [
+        [
+            row["who"],
+            row["inside"],
+            f"{row['believed_seconds']:g}",
+            told(row["seconds"], digits=1),
+            told(row["multiple"]),
+            told(row["seconds_beyond"]),
+        ]
+        for row in rows
+    ]
+    return Table("From kill -9 of the worker to the next step, with another worker waiting", columns, cells, left=2)
