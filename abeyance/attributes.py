@@ -117,6 +117,11 @@ class Lookup:
             self._next = time.monotonic() + REFRESH_SECONDS
             self._asking = asyncio.create_task(self._ask())
 
+    @property
+    def known(self) -> bool | None:
+        """What the server last said; `None` before it has said anything."""
+        return self._known
+
     async def registered(self, patience: float = 0.5) -> bool | None:
         """Whether all of them are registered, of the right types; `None` if that could not be found out.
 

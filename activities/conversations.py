@@ -18,6 +18,7 @@ import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any
 
 import zstandard
@@ -59,7 +60,7 @@ class Conversation:
     used_ids: tuple[str, ...] = ()
     schema_version: str = SNAPSHOT_SCHEMA_VERSION
 
-    @property
+    @cached_property
     def size(self) -> int:
         """How many bytes of JSON it has, nearly."""
         return sum(map(len, self.messages)) + len(json.dumps(self.data))
@@ -72,10 +73,14 @@ class Conversation:
     def then(self, delta: JsonObject) -> Conversation:
         """The conversation that `delta` makes of this one."""
         messages: list[str] = []
+        rest = {name: value for name, value in delta.items() if name != "messages"}
+        told = hashlib.sha256(json.dumps([self.id, rest], sort_keys=True).encode())
         for part in delta["messages"]:
-            messages += self.messages[part[0] : part[1]] if isinstance(part, list) else [text_of(part)]
+            new = self.messages[part[0] : part[1]] if isinstance(part, list) else (text_of(part),)
+            messages += new
+            told.update(repr(part).encode() if isinstance(part, list) else new[0].encode())
         return Conversation(
-            _id(self.id, delta),
+            told.hexdigest()[:32],
             tuple(messages),
             self.data | delta.get("data", {}),
             (*self.used_ids, *delta.get("used_ids", ())),
@@ -247,11 +252,6 @@ async def _deltas(client: Client, run: str, execution: str) -> AsyncIterator[Jso
         for value in await client.data_converter.decode(payloads.payloads) if payloads else ():
             if isinstance(value, dict) and value.get("conversation") and value.get("delta"):
                 yield value["delta"]
-
-
-def _id(base: str, delta: JsonObject) -> str:
-    written = json.dumps([base, delta], separators=(",", ":"), sort_keys=True)
-    return hashlib.sha256(written.encode()).hexdigest()[:32]
 
 
 def _plain(text: str) -> bool:

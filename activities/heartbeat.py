@@ -23,6 +23,8 @@ from activities.journal import Journal
 log = logging.getLogger("abeyance.turn")
 
 RECONNECT_SECONDS = 0.5
+LINGER_SECONDS = 0.02
+"""How long a change that nobody waits for may wait for others, and for the end of the turn."""
 
 
 class TurnLostError(Exception):
@@ -61,13 +63,13 @@ class Heartbeat:
         self._handle, self._journal, self._timeout, self._told, self._faults = handle, journal, timeout, told, faults
         self._acknowledged = time.monotonic()
         self._loop = asyncio.get_running_loop()
-        self._wake = asyncio.Event()
+        self._wake, self._urgent = asyncio.Event(), asyncio.Event()
         self._waiting: list[tuple[int, concurrent.futures.Future[None]]] = []
         self._lost = False
         self._sent: object = journal.read()[1]
 
     def nudge(self) -> None:
-        """Have the record sent soon; what is noted until then goes with it."""
+        """Have the record sent in a moment; what is noted until then goes with it."""
         self._loop.call_soon_threadsafe(self._wake.set)
 
     def flush(self) -> concurrent.futures.Future[None]:
@@ -86,6 +88,7 @@ class Heartbeat:
             else:
                 self._waiting.append((version, done))
                 self._wake.set()
+                self._urgent.set()
 
         self._loop.call_soon_threadsafe(enlist)
         return done
@@ -102,7 +105,12 @@ class Heartbeat:
         while not self._lost:
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._wake.wait(), self._timeout / 3)
+            if not self._waiting:
+                # Nobody waits for it, so what is noted within a moment goes with it, or with the turn's result.
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._urgent.wait(), min(LINGER_SECONDS, self._timeout / 10))
             self._wake.clear()
+            self._urgent.clear()
             version, record = self._journal.read()
             if self._journal.size > self._journal.largest:
                 self._settle(version, RecordTooLargeError(f"The journal of this turn has {self._journal.size} bytes."))

@@ -19,6 +19,9 @@ from activities.conversations import Conversation, packed, text_of
 LARGEST_MESSAGE = 1_900_000
 """In bytes: the server takes 2 MiB, with what is around them."""
 
+FOR_THE_REST = 100_000
+"""More than all has in a turn's result that is short by its nature."""
+
 LARGEST_PACKED = 1_200_000
 """Of a packed conversation, which goes into one message with all that a run remembers of itself."""
 
@@ -71,7 +74,15 @@ class Room:
         """
         if self.stored_elsewhere:
             return
-        size = len(json.dumps(asdict(result)))
+        parts = (
+            result.delta,
+            result.message,
+            result.questions,
+            result.structured_output,
+            result.calls,
+            result.shown_state,
+        )
+        size = len(json.dumps(parts, default=asdict)) + FOR_THE_REST
         if size > LARGEST_MESSAGE:
             size = await wire_size(converter, [result])
         if size > LARGEST_MESSAGE:

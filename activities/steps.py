@@ -41,6 +41,9 @@ from activities.questions import IN_DOUBT, belongs_to
 from activities.room import Room
 from activities.tool_ids import make_unique
 
+MOST_REPLIES = 100
+"""After so many a turn goes on in another activity: Strands recurses for each, and Python sets a limit to that."""
+
 
 class TurnEndsError(BaseException):
     """Ends an invocation at a safe point, where a snapshot is whole.
@@ -101,6 +104,8 @@ class Steps:
         self._decisions, self._room, self._before = decisions, room, before
         self._journal, self._heartbeat, self._faults = journal, heartbeat, faults
         self._finished_here: set[str] = set()
+        self._replies = 0
+        self._unsettled: set[asyncio.Future[None]] = set()
 
     def attach(self) -> None:
         """Subscribe to the agent's messages, model calls and tool calls."""
@@ -138,11 +143,12 @@ class Steps:
                 for key in make_unique(event.message, self._agent.messages, self._journal.used_ids):
                     self._journal.uses(key)
                 self._journal.spent(usage_of(event["stop"][2]))
+                self._replies += 1
                 self._faults.at("model answered")
             yield event
 
     def _end_if_asked_to(self) -> None:
-        if self._attempt.draining.is_set() or self._journal.size > RECORD_BYTES:
+        if self._attempt.draining.is_set() or self._journal.size > RECORD_BYTES or self._replies >= MOST_REPLIES:
             raise TurnEndsError(CHECKPOINT)
 
     def _spent_limit(self) -> str | None:
@@ -186,6 +192,7 @@ class Steps:
                     return
                 call = replace(call, doubts=before.doubts + 1)
         self._decisions.require_as_shown(context)
+        await self._settled()
         self._journal.started(key, call)
         try:
             await self._write(barrier=once)
@@ -223,8 +230,29 @@ class Steps:
         self._finished_here.add(key)
         self._journal.finished(key, result)
         self._journal.note(self._agent)
-        await self._write(barrier=once)
+        if once:
+            # Awaited before the next call starts: the model may think meanwhile, which takes nothing back.
+            flushed = asyncio.wrap_future(self._heartbeat.flush())
+            self._unsettled.add(flushed)
+            flushed.add_done_callback(self._stop_if_lost)
+        else:
+            self._heartbeat.nudge()
         return result
+
+    async def _settled(self) -> None:
+        """Wait until the server has what once-only calls have come to, as far as they have ended."""
+        if not self._unsettled:
+            return
+        await asyncio.wait(self._unsettled)
+        done = {flushed for flushed in self._unsettled if flushed.done()}
+        self._unsettled -= done
+        for flushed in done:
+            if isinstance(lost := flushed.exception(), TurnLostError):
+                raise lost
+
+    def _stop_if_lost(self, flushed: asyncio.Future[None]) -> None:
+        if not flushed.cancelled() and isinstance(flushed.exception(), TurnLostError):
+            self._attempt.cancel.set()
 
     async def _write(self, *, barrier: bool) -> None:
         if barrier:

@@ -30,6 +30,7 @@ from activities.faults import Faults
 from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
 from activities.journal import Journal
+from activities.loops import to_its_end
 from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
 
@@ -37,9 +38,6 @@ log = logging.getLogger("abeyance.turn")
 
 MAX_TURNS = 100
 """How many turns one worker runs at the same time."""
-
-TOOL_THREADS = 32
-"""How many synchronous tools of one turn run at the same time."""
 
 LAST_MARKS_SECONDS = 2.0
 """How long a turn whose time is over may take to note what its tools came to."""
@@ -108,7 +106,8 @@ class Turns:
         invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, room, self._faults)
         try:
             result, conversation = await self._watched(self._invoked(invocation), heartbeat, attempt, over)
-            result = replace(result, attributes=await self._attributes.registered())
+            known = self._attributes.known
+            result = replace(result, attributes=await self._attributes.registered() if known is None else known)
             await room.require(result, conversation, activity.client().data_converter)
             self._conversations.keep(conversation)
             if asked:
@@ -201,11 +200,7 @@ def _last_marks(journal: Journal) -> list[Any]:
 
 
 def _run(invocation: Invocation, conversation: Conversation) -> tuple[TurnResult, Conversation]:
-    async def run() -> tuple[TurnResult, Conversation]:
-        asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(TOOL_THREADS, thread_name_prefix="tool"))
-        return await invocation.run(conversation)
-
-    return asyncio.run(run())
+    return to_its_end(invocation.run(conversation))
 
 
 async def _drain(attempt: Attempt, grace: float, over: asyncio.Event) -> None:

@@ -23,7 +23,7 @@ from abeyance.contracts import WORKFLOW_TYPE
 from abeyance.registry import load_agents
 from abeyance.settings import Settings
 from activities.heartbeat import Heartbeat
-from activities.turn import TOOL_THREADS
+from activities.loops import TOOL_THREADS
 from bench.agents import INVOCATIONS, SHAPES, Shape, stepping
 from bench.harness import Bench, Found, Table, in_turns, spread, told
 from bench.servers import server, unique

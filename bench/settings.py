@@ -99,13 +99,13 @@ def _seconds(way: OnTemporal, at_once: int, calls: int) -> Callable[[], Awaitabl
 
 async def _serve(arguments: dict[str, Any]) -> None:
     """Run a worker that differs from the default one in `arguments`."""
-    import activities.turn
+    import activities.loops
     from abeyance.registry import load_agents
     from abeyance.settings import Settings
     from worker import build_worker
 
     if threads := arguments.pop("tool_threads", None):
-        activities.turn.TOOL_THREADS = threads
+        activities.loops.TOOL_THREADS = threads
     if arguments.pop("autoscaling", False):
         behaviour = PollerBehaviorAutoscaling()
         arguments |= {"workflow_task_poller_behavior": behaviour, "activity_task_poller_behavior": behaviour}

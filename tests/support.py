@@ -5,6 +5,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import os
+import random
+import string
 import time
 import uuid
 from collections.abc import Awaitable, Callable
@@ -113,6 +115,11 @@ class World:
 def a_key(name: str) -> str:
     """A new key of that name, as `ABEYANCE_KEYS` has it."""
     return f"{name}:{base64.b64encode(os.urandom(32)).decode()}"
+
+
+def noise(size: int) -> str:
+    """A text that nothing can compress much."""
+    return "".join(random.Random(1).choices(string.ascii_letters, k=size))
 
 
 async def tool_results(client: Client, run: StartedRun) -> list[dict[str, Any]]:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import string
 import uuid
 from pathlib import Path
 
@@ -21,15 +19,10 @@ from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import DevServer, address_of
 from tests.sessions import BUCKET, s3_env, s3_server  # noqa: F401 - fixtures
-from tests.support import StartedRun, tool_results
+from tests.support import StartedRun, noise, tool_results
 from tests.test_growing import HISTORY, executions, listening
 
 SIZE = 5_000_000
-
-
-def noise(size: int) -> str:
-    """A text that nothing can compress much."""
-    return "".join(random.Random(1).choices(string.ascii_letters, k=size))
 
 
 @pytest.fixture(params=["directory", "s3"])
