@@ -29,6 +29,7 @@ from activities.heartbeat import Heartbeat
 from activities.journal import Journal
 from activities.prevented import PreventedCalls
 from activities.questions import as_questions
+from activities.quick import QuickMessages
 from activities.replies import require_whole_replies
 from activities.room import Room
 from activities.steps import Attempt, Steps, TurnEndsError
@@ -210,6 +211,7 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
     if type(agent._retry_strategy) is ModelRetryStrategy:
         agent._retry_strategy._max_attempts = 1
     require_whole_replies(agent.model)
+    agent.messages = QuickMessages(agent.messages)
     if type(agent.callback_handler) is PrintingCallbackHandler:
         agent.callback_handler = null_callback_handler
     return agent

@@ -31,6 +31,7 @@ from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
 from activities.journal import Journal
 from activities.loops import to_its_end
+from activities.quick import trace_only_what_is_recorded
 from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
 
@@ -63,6 +64,7 @@ class Turns:
     ):
         self._builder, self._worker, self._attributes, self._faults = builder, worker, attributes, faults
         self._conversations = conversations
+        trace_only_what_is_recorded()
         self._threads = ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="turn")
 
     @activity.defn(name=TURN_ACTIVITY)

@@ -1,0 +1,40 @@
+"""What Strands does for every message of a conversation at every model call, done in less time.
+
+Strands copies the whole conversation twice before each model call, and writes it out for a trace that mostly nobody
+records: in long conversations that takes longer than all else that a turn does beside its model.
+"""
+
+from __future__ import annotations
+
+import copy
+import marshal
+from typing import Any
+
+from opentelemetry.trace import Span
+from strands.telemetry import tracer
+from strands.types.content import Message, Messages
+
+
+class QuickMessages(list[Message]):
+    """Messages whose deep copy is as independent as any other, and is made in C where they are plain data."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> QuickMessages:
+        """The messages with copies of all that is in them."""
+        try:
+            return QuickMessages(marshal.loads(marshal.dumps(list(self))))  # noqa: S302 - read back where it was written
+        except ValueError:
+            return QuickMessages(copy.deepcopy(message, memo) for message in self)
+
+
+class QuietTracer(tracer.Tracer):
+    """Strands' tracer, which writes messages out only for a span that is recorded."""
+
+    def _add_event_messages(self, span: Span, messages: Messages) -> None:
+        if span.is_recording():
+            super()._add_event_messages(span, messages)
+
+
+def trace_only_what_is_recorded() -> None:
+    """Have the agents of this process use a `QuietTracer`, unless somebody has given them another tracer."""
+    if type(tracer._tracer_instance) in (type(None), tracer.Tracer):
+        tracer._tracer_instance = QuietTracer()  # type: ignore[assignment]
