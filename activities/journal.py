@@ -99,9 +99,11 @@ class Journal:
         self._messages: list[tuple[Message, Any, int]] = []
         self._state: JsonObject = {}
         self._state_size = 0
+        self._noted: str | None = None
         self._found = record
         self._restored = False
         self.calls = {key: Call(**call) for key, call in (record["calls"] if record else calls).items()}
+        self._result_sizes = {key: len(json.dumps(call.result)) for key, call in self.calls.items() if call.result}
         self.usage = Usage(**record["usage"]) if record else Usage()
         self.largest = largest
         self._used_before: list[str] = []
@@ -155,16 +157,20 @@ class Journal:
         while kept < min(len(messages), len(self._base)) and messages[kept] is self._base[kept]:
             kept += 1
         state = {
-            "agent": jsonable(agent.state.get()),
-            "conversation_manager": jsonable(agent.conversation_manager.get_state()),
-            "model": jsonable(agent._model_state),
+            "agent": agent.state.get(),
+            "conversation_manager": agent.conversation_manager.get_state(),
+            "model": agent._model_state,
         }
+        written = _written(state)
+        changed = written is None or written != self._noted
+        if changed:
+            state = jsonable(state)
         with self._lock:
             known = {id(message): entry for entry in self._messages for message in [entry[0]]}
             self._kept = kept
             self._messages = [known.get(id(message)) or _entry(message) for message in messages[kept:]]
-            self._state = state
-            self._state_size = len(json.dumps(state))
+            if changed:
+                self._noted, self._state, self._state_size = written, state, len(json.dumps(state))
             self._restored = True
             self._changed()
 
@@ -191,13 +197,14 @@ class Journal:
         with self._lock:
             self._why[key] = why
 
-    def finished(self, key: str, result: ToolResult) -> None:
-        """Note how a call ended. A result too large for the record is noted by its beginning only."""
-        encoded = jsonable(result)
+    def finished(self, key: str, encoded: JsonObject) -> None:
+        """Note how a call ended, by its tool result as JSON. One too large for the record is noted by its beginning."""
         size = len(json.dumps(encoded))
         with self._lock:
             if self.size + size > self.largest:
                 encoded = _stand_in(encoded, size)
+                size = len(json.dumps(encoded))
+            self._result_sizes[key] = size
             self.calls[key].result, self.calls[key].running = encoded, False
             self._changed()
 
@@ -212,7 +219,7 @@ class Journal:
         with self._lock:
             for key, call in self.calls.items():
                 self._tell(call.as_ran(key))
-            self.calls, self._why = {}, {}
+            self.calls, self._why, self._result_sizes = {}, {}, {}
             self._changed()
 
     def prevented(self, ran: Ran) -> None:
@@ -290,13 +297,21 @@ class Journal:
 
     def _changed(self) -> None:
         self.version += 1
-        results = sum(len(json.dumps(call.result)) for call in self.calls.values() if call.result)
-        self.size = self._state_size + self._ran_size + results + sum(size for _, _, size in self._messages)
+        messages = sum(size for _, _, size in self._messages)
+        self.size = self._state_size + self._ran_size + sum(self._result_sizes.values()) + messages
 
 
 def _entry(message: Message) -> tuple[Message, Any, int]:
     encoded = jsonable(message)
     return message, encoded, len(json.dumps(encoded))
+
+
+def _written(state: JsonObject) -> str | None:
+    """A text that is another one when anything in the state is; `None` if there is none."""
+    try:
+        return json.dumps(state, default=repr)
+    except (TypeError, ValueError):
+        return None
 
 
 def _stand_in(result: JsonObject, size: int) -> JsonObject:

@@ -11,7 +11,7 @@ from strands.types.tools import ToolResult
 from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
-from abeyance.contracts import TurnResult
+from abeyance.contracts import JsonObject, TurnResult
 from abeyance.converter import wire_size
 from abeyance.jsonable import jsonable
 from activities.conversations import Conversation, packed, text_of
@@ -46,15 +46,15 @@ class Room:
         """How many bytes of JSON a journal's record may have."""
         return LARGEST_STORED if self.stored_elsewhere else LARGEST_MESSAGE
 
-    def refusal(self, result: ToolResult, known: int, messages: Messages) -> ToolResult | None:
+    def refusal(self, result: JsonObject, known: int, messages: Messages) -> ToolResult | None:
         """What the model is told in the place of a tool's result that cannot be kept; `None` if it can.
 
         Args:
-            result: what the tool gave.
+            result: what the tool gave, as JSON.
             known: how many bytes of JSON the conversation has, nearly, at least.
             messages: the conversation.
         """
-        size = len(json.dumps(jsonable(result)))
+        size = len(json.dumps(result))
         if self.stored_elsewhere or known + size <= LARGEST_PACKED:
             return None
         whole = Conversation(messages=tuple(text_of(jsonable(part)) for part in [*messages, result]))

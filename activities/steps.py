@@ -30,6 +30,7 @@ from strands.types._events import ToolInterruptEvent
 from strands.types.tools import ToolResult
 
 from abeyance.contracts import CHECKPOINT, TurnInput, Usage
+from abeyance.jsonable import jsonable
 from abeyance.registry import Registration
 from activities.batch_state import looking_back
 from activities.decisions import Decisions
@@ -226,9 +227,12 @@ class Steps:
         if self._attempt.cancel.is_set():
             # It may have stopped half-way because it was told to: it stays in doubt.
             return result
-        result = self._room.refusal(result, self._before + self._journal.size, self._agent.messages) or result
+        encoded = jsonable(result)
+        refused = self._room.refusal(encoded, self._before + self._journal.size, self._agent.messages)
+        if refused:
+            result, encoded = refused, jsonable(refused)
         self._finished_here.add(key)
-        self._journal.finished(key, result)
+        self._journal.finished(key, encoded)
         self._journal.note(self._agent)
         if once:
             # Awaited before the next call starts: the model may think meanwhile, which takes nothing back.

@@ -14,6 +14,7 @@ from strands.types.tools import AgentTool
 from abeyance import AgentContext, ToolCall, agent, idempotency_key
 from tests.chaos.agents import CountingModel, Effects, effects_of
 from tests.journal_agents import _build, _die_if_asked
+from tests.support import noise
 
 
 def ask(event: BeforeToolCallEvent) -> None:
@@ -39,12 +40,13 @@ def pay_tool(context: AgentContext) -> AgentTool:
     return pay
 
 
-@agent("large-after-pay", once_only=["pay"], description="Pays, then gets a result that no turn can carry")
+@agent("large-after-pay", once_only=["pay"], description="Pays, then has a state that no turn can carry")
 def large_after_pay(context: AgentContext) -> Agent:
-    @tool
-    def load() -> str:
+    @tool(context=True)
+    def load(tool_context: ToolContext) -> str:
         """Load much."""
-        return "x" * 2_500_000
+        tool_context.agent.state.set("loaded", noise(3_500_000))
+        return "loaded"
 
     return _build(context, [ToolCall("pay"), ToolCall("load"), "Done."], [pay_tool(context), load])
 
