@@ -32,6 +32,8 @@ from abeyance.settings import Settings
 
 STATE = Path(".abeyance")
 PRAGMAS = ("journal_mode=wal", "synchronous=normal")
+DYNAMIC = ("history.transferProcessorMaxPollRPS=2000",)
+"""By default a dev server hands out tasks twenty times a second, and so most steps of a run wait for that."""
 LOOPBACK = ("localhost", "127.0.0.1", "[::1]")
 START_SECONDS = 30.0
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,6 +120,8 @@ async def _server(settings: Settings) -> AsyncIterator[tuple[Client, str, str | 
     command += ["--db-filename", str(STATE / "temporal.db"), "--log-level", "warn"]
     for pragma in PRAGMAS:
         command += ["--sqlite-pragma", pragma]
+    for setting in DYNAMIC:
+        command += ["--dynamic-config-value", setting]
     with _Child(command, log, seconds=15) as process:
         await _until(lambda: _answers(host, int(port)), process, log, "The Temporal server")
         yield await _connected(settings, process, log), address, f"http://127.0.0.1:{ui_port}", process

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from dataclasses import dataclass, replace
+import copy
+from dataclasses import dataclass
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
@@ -67,7 +68,11 @@ class WorkerDataConverter(DataConverter):
         for_workflow = isinstance(context, WorkflowSerializationContext)
         codec = self.payload_codec.with_context(context) if isinstance(self.payload_codec, Codec) else None
         room, fetching = (Room(LARGEST_OF_WORKFLOW), Room(LARGEST_OF_WORKFLOW)) if for_workflow else (None, None)
-        return replace(self, payload_codec=codec, room=room, fetching=fetching)
+        # Not `replace`, which makes a new payload converter: this is done dozens of times per run.
+        made = copy.copy(self)
+        for name, value in (("payload_codec", codec), ("room", room), ("fetching", fetching)):
+            object.__setattr__(made, name, value)
+        return made
 
     async def _decode_reference_payload_sequence(self, payloads: Any) -> Any:
         return payloads
