@@ -48,6 +48,7 @@ async def test_prompts_that_wait_are_seen(files: World, run_page: RunPage) -> No
     await run.reaches("waiting", approvals=1)
     await run_page.open(run.id)
     await run_page.send("say", json.dumps("Delete b.txt"))
+    await run_page.shows("Waiting for their turn: 1")
     await run_page.send("say", json.dumps({"prompt": "Inspect c.txt", "by": "ann"}))
     await run_page.shows("Waiting for a person", "Waiting for their turn: 2", "Delete b.txt by somebody")
     await run_page.shows("Inspect c.txt by ann", 'delete_files(paths=["a.txt"])')
@@ -76,6 +77,7 @@ async def test_talking_on_a_phone(files: World, run_page: RunPage) -> None:
     assert content <= frame <= 390
     await run_page.send("say", json.dumps("Delete a.txt"))
     await run.reaches("waiting", approvals=1)
+    await run_page.shows("Waiting for a person")
     await run_page.send("say", json.dumps("Delete b.txt, since nobody has read it for as long as anybody remembers"))
     await run_page.shows("Waiting for their turn: 1")
     await run_page.details.scroll_into_view_if_needed()
@@ -84,7 +86,9 @@ async def test_talking_on_a_phone(files: World, run_page: RunPage) -> None:
     assert content <= frame <= 390
     await run_page.send("deny")
     await run.reaches("waiting", turn=4)
+    await run_page.shows("turn 4")
     await run_page.send("deny")
+    await run_page.shows("Listening for a prompt")
     await run_page.send("finish")
     await run_page.is_stated("Completed")
 
