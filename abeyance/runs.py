@@ -121,9 +121,11 @@ class Runs:
                     return run
             await self._start(request, run, TypedSearchAttributes.empty)
         except WorkflowAlreadyStartedError as error:
+            instead = (
+                "wait for its end, or leave out --if-busy" if request.session else "start this one with another --id"
+            )
             raise RefusedError(
-                f"A run with the id {run!r} is open already. Look at it with `show {run}`, "
-                "or start this one with another --id."
+                f"A run with the id {run!r} is open already. Look at it with `show {run}`, or {instead}."
             ) from error
         return run
 

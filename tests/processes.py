@@ -181,10 +181,12 @@ class DevServer:
     Args:
         directory: where its file is.
         dynamic: settings of its dynamic configuration.
+        ui_port: the port of its web UI; `None` for a server without one.
     """
 
-    def __init__(self, directory: Path, dynamic: Mapping[str, int] | None = None):
+    def __init__(self, directory: Path, dynamic: Mapping[str, int] | None = None, ui_port: int | None = None):
         self.address = f"127.0.0.1:{free_port()}"
+        self._ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
         self._directory = directory
         self._dynamic = [f"{name}={value}" for name, value in (dynamic or {}).items()]
 
@@ -192,7 +194,7 @@ class DevServer:
     async def up(self) -> AsyncIterator[tuple[Client, ChildProcess]]:
         """Start it and connect to it; it is killed when the block ends."""
         port = self.address.rpartition(":")[2]
-        command = [temporal_binary(), "server", "start-dev", "--headless", "--ip", "127.0.0.1", "--port", port]
+        command = [temporal_binary(), "server", "start-dev", *self._ui, "--ip", "127.0.0.1", "--port", port]
         command += ["--db-filename", str(self._directory / "temporal.db"), "--log-level", "error"]
         for pragma in PRAGMAS:
             command += ["--sqlite-pragma", pragma]

@@ -65,6 +65,7 @@ async def test_a_session_from_start_to_forgetting(cli: Cli, settings: Settings, 
         assert "Delete b.txt (waits for its turn, number 1)" in (await cli("show", run)).stdout
         refused = await cli("start", "trusted-file-manager", "x", "--session", name, "--if-busy", "refuse", status=4)
         assert "is open already" in refused.stderr
+        assert "leave out --if-busy" in refused.stderr
         assert "is busy" in (await cli("start", "file-manager", "x", "--session", name, status=4)).stderr
         await cli("respond", run, "t", "--by", "ann")
         await cli("result", run)
@@ -139,6 +140,7 @@ async def test_a_conversation_on_a_terminal(cli: Cli, settings: Settings, start_
             await terminal.says("Done, after 9 messages.")
             terminal.interrupt()
             assert await terminal.ends() == 130
+            assert f"Left. {run} goes on without you" in terminal.output
         assert (await found(world, run).status()).state == "listening"
         with typing_at(cli, tmp_path, "watch", run, "--chat") as terminal:
             await terminal.says("You>")

@@ -78,6 +78,8 @@ async def test_somebody_else_was_faster(cli: Cli, settings: Settings, start_worl
     async with start_world(task_queue=settings.task_queue) as world:
         run = await world.start("file-manager", "Delete a.txt; delete b.txt")
         await run.reaches("waiting", approvals=2)
+        unclear = (await cli("approve", run.id, status=4)).stderr
+        assert '1 delete_files {"paths": ["a.txt"]}; 2 delete_files {"paths": ["b.txt"]}.' in unclear
         await cli("deny", run.id, "1", "--by", "ann")
         await run.reaches("waiting", approvals=1, turn=2)
         late = (await cli("approve", run.id, "1", "2", status=4)).stderr
@@ -188,12 +190,13 @@ async def test_several_are_open_and_one_is_picked(
         await run.reaches("waiting", approvals=2)
         with typing_at(cli, tmp_path, "respond", run.id) as terminal:
             said = await terminal.says("Which one (1, 2)")
-            assert "a.txt" in said and "b.txt" in said and "reason:" not in said
+            assert "a.txt" in said and "b.txt" in said and "call:" not in said
             terminal.type("7\n")
             await terminal.says("Type its number.")
             terminal.type("#2\n")
             said = await terminal.says("Your answer")
-            assert said.count("reason:") == 1
+            assert said.count("call:") == 1
+            assert "reason:" not in said  # it says nothing that the call does not say
             terminal.type("null\n")
             await terminal.says("null is no answer")
             terminal.type("y\n")

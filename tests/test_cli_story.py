@@ -11,7 +11,7 @@ import pytest
 from temporalio.client import Client
 
 from abeyance.cli.story import tell
-from abeyance.contracts import Approval, Decision, Ran, RunStatus, TurnNote, Usage, Work
+from abeyance.contracts import Approval, Decision, Prompt, Ran, RunStatus, TurnNote, Usage, Work
 from abeyance.progress import Progress, RunningTool
 from abeyance.settings import Settings
 from tests.command_line import Cli
@@ -108,6 +108,18 @@ def test_a_run_that_has_ended_says_how(capsys: pytest.CaptureFixture[str]) -> No
         "  3 answers were refused in all; the latest 1 are told.\nHalf done.\n"
     )
     assert "reason" not in told
+
+
+def test_a_run_that_listens_says_how_to_go_on(capsys: pytest.CaptureFixture[str]) -> None:
+    """With what it has said last, and the prompts that were never taken up before the end of one that has ended."""
+    tell("run-1", status(state="listening", approvals=[], message="All is paid."), None)
+    *_, said, how = capsys.readouterr().out.splitlines()
+    assert said == "All is paid."
+    assert "say run-1 PROMPT    # or let it end: finish" in how
+    prompts = [Prompt("Pay more.", at("08:02:00", 3), "ann")]
+    tell("run-1", status(state="cancelled", approvals=[], prompts=prompts, ended_at=at("08:03:00", 3)), None)
+    told = capsys.readouterr().out
+    assert told.index("said by ann: Pay more. (never taken up)") < told.index("08:03:00  cancelled")
 
 
 def test_a_turn_at_work_says_what_it_does(capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,7 @@ from abeyance.answers import read_response, read_verdict
 from abeyance.contracts import (
     Approval,
     Decision,
+    Prompt,
     Question,
     RunRequest,
     RunResult,
@@ -143,14 +144,16 @@ def test_the_command_is_for_a_shell() -> None:
     assert "temporal workflow" not in current_details(status(approval(1)), "a\u202eb")
 
 
-def everywhere(text: str) -> RunStatus:
+def everywhere(text: str, state: str = "parked") -> RunStatus:
     """A run in which all that agents and people can write is `text`."""
     return status(
         approval(1, name=text, reason=text, tool=text, input={"x": text, text: text}, error=text),
         approval(2, name=text, reason={text: text}, tool=None, input=None),
-        state="parked",
+        state=state,
         problem=text,
         agent=text,
+        message=text,
+        prompts=[Prompt(text, AT, text)],
         refused=[decision(response=[text], refused=text, by=text)],
         decisions=[decision(response=text, approval=3, name=text, by=text, comment=text)],
     )
@@ -176,7 +179,9 @@ def structure(markdown: str) -> list[str]:
 @example(HOSTILE[3])
 def test_foreign_text_makes_no_markdown(text: str) -> None:
     """Headings, lists, links and HTML of others are shown and do nothing, wherever they stand."""
-    assert structure(current_details(everywhere(text), "r")) == structure(current_details(everywhere("word"), "r"))
+    for state in ("parked", "listening", "completed"):
+        plain = structure(current_details(everywhere("word", state), "r"))
+        assert structure(current_details(everywhere(text, state), "r")) == plain
 
 
 @settings(deadline=None)
@@ -211,7 +216,10 @@ def test_details_fit_into_an_address(character: str, count: int) -> None:
     ]
     refused = [decision(response=[text], refused=text, by=text)] * 100
     decided = [decision(response=text, approval=3, name=text, by=text, comment=text)] * 100
-    run = status(*approvals, agent=text, problem=text, refused=refused, decisions=decided)
+    prompts = [Prompt(text, AT, text)] * 100
+    run = status(
+        *approvals, agent=text, problem=text, message=text, prompts=prompts, refused=refused, decisions=decided
+    )
     for state in ("waiting", "parked", "running", "failed"):
         details = current_details(replace(run, state=state), "r" * 900)
         assert encoded_size(details) <= MOST_DETAILS
@@ -221,6 +229,10 @@ def test_details_fit_into_an_address(character: str, count: int) -> None:
         assert re.search(r"\*\*1\.\*\* `+ ?a", details)
         if character.isprintable():
             assert "characters, see the query `status`" in details
+    for state in ("listening", "completed"):
+        details = current_details(replace(run, state=state, approvals=[]), "r" * 900)
+        assert encoded_size(details) <= MOST_DETAILS
+        assert re.search(r"It said: `+ ?a", details)
 
 
 def test_many_questions_are_counted() -> None:

@@ -65,7 +65,7 @@ async def test_the_readmes_commands_run(start_world: Start) -> None:
         second = found("clean-up-2")
         await first.reaches("waiting", approvals=1)
         await second.reaches("waiting", approvals=1)
-        for command in commands("python starter.py pending") + commands("python starter.py show"):
+        for command in commands("python starter.py pending") + commands("python starter.py show clean-up"):
             assert "clean-up" in await go(command)
         for command in commands("python starter.py setup"):
             assert "registered" in await go(command)
@@ -88,6 +88,11 @@ async def test_the_readmes_commands_run(start_world: Start) -> None:
         await third.reaches("waiting", approvals=1)
         await go(cells[1][1].replace("RUN", "clean-up"))
         await third.result()
+        await go(by_starter)
+        fourth = found("clean-up")
+        await fourth.reaches("waiting", approvals=1)
+        assert "y by " in await go(commands("python starter.py approve")[0])
+        await fourth.result()
         for command in commands("python starter.py watch"):
             if "--chat" not in command:  # which needs a terminal
                 await go(command)
@@ -109,6 +114,7 @@ async def test_the_readmes_sessions_and_prompts_run(start_world: Start, tmp_path
         await run(second, env)
         result = await session.result()
         assert (result.approvals, world.files() & {"demo/march.txt", "demo/april.txt"}) == ([], set())
+        assert "not asked: " in await run(commands("python starter.py show session-ann")[0], env)
         (world.workspace / "demo/april.txt").touch()
         said = await run(next(line for line in commands("python starter.py start") if "--interactive" in line), env)
         name = re.findall(r"Started (\S+)\.", said)[0]

@@ -83,6 +83,7 @@ async def test_the_inbox_holds_what_waits_and_nothing_else(start_world: Start) -
         text = await pending(world)
         assert re.search(rf'{two} +file-manager +2 +approve-delete: {{"paths": \["b.txt"\]}}  ', text)
         assert "parked: Unknown agent" in text
+        assert "retry RUN, or ends with: abort RUN" in text
         assert "Nothing of that kind" in await pending(world, "--name", "no such name")
         for run in (two, one, parked):
             await world.client.get_workflow_handle(run).terminate()

@@ -28,6 +28,7 @@ MOST_DETAILS = 7_500
 MOST_HISTORY = 1_200
 """As much of that is for the latest refused answers, and as much for the latest decisions."""
 MOST_TEXT = 2_000
+MOST_SAID = 1_500
 
 
 def current_details(status: RunStatus, run: str) -> str:
@@ -92,12 +93,16 @@ def _head(status: RunStatus) -> str:
         return f"## {title}\n\n{agent}"
     if status.state == "listening":
         return (
-            f"## Listening for a prompt\n\n{agent}\n\n"
+            f"## Listening for a prompt\n\n{agent}{_said(status)}\n\n"
             '- **Go on:** signal `say`, input the prompt as a text, `"..."`\n'
             "- **Let it end:** signal `finish`, input left empty"
         )
     problem = f" The problem: {code(status.problem, 1_000)}" if status.problem else ""
-    return f"## {status.state.capitalize()}\n\n{agent}{problem}"
+    return f"## {status.state.capitalize()}\n\n{agent}{problem}{_said(status) if status.state == 'completed' else ''}"
+
+
+def _said(status: RunStatus) -> str:
+    return f" It said: {code(status.message, MOST_SAID)}" if status.message else ""
 
 
 def _questions(approvals: Sequence[Approval], room: int) -> str:
@@ -147,10 +152,10 @@ def _answers(approval: Approval, *, alone: bool) -> list[tuple[str, str, str | N
 
 
 def _how_to_send(status: RunStatus, run: str) -> str:
-    if not status.approvals and status.state != "parked":
+    if not status.approvals and status.state not in ("parked", "listening"):
         return ""
     how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."
-    signal, given = "retry", None
+    signal, given = ("say", '"..."') if status.state == "listening" else ("retry", None)
     if status.approvals:
         _, signal, given = _answers(status.approvals[0], alone=len(status.approvals) == 1)[0]
     command = f"temporal workflow signal -w {shlex.quote(run)} --name {signal}"

@@ -72,6 +72,15 @@ def finish(
 
 async def converse(runs: Runs, run: str, by: str) -> None:
     """Talk to a run on the terminal until it ends, or until the person leaves."""
+    try:
+        await _converse(runs, run, by)
+    except asyncio.CancelledError:
+        say()
+        say(f"Left. {run} goes on without you; come back with: {starter()} watch {run} --chat")
+        raise
+
+
+async def _converse(runs: Runs, run: str, by: str) -> None:
     say("Type a prompt, or an answer when you are asked. Ctrl-D ends the conversation, Ctrl-C only leaves it.")
     told, told_of_none = 0, False
     while True:

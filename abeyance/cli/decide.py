@@ -118,10 +118,7 @@ async def _confirm_signal(runs: Runs, run: str, answers: list[JsonObject]) -> No
         what = "" if target is None else f" to {target}"
         if len(meant) == 1:
             [approval] = meant
-            call = (
-                f"{approval['tool']} {brief(approval['input'], 200)}" if approval["tool"] else f"({approval['name']})"
-            )
-            what = f" to {approval['number']} {call}"
+            what = f" to {approval['number']} {_what(approval)}"
         say(f"{run}: sent {brief(answer['response'])}{what} by {answer['by']}", hang=2)
     say(
         f"No worker answered, so it waits as a signal in the history of {run} until one comes. "
@@ -129,12 +126,20 @@ async def _confirm_signal(runs: Runs, run: str, answers: list[JsonObject]) -> No
     )
 
 
+def _what(approval: JsonObject) -> str:
+    """What an approval, as recorded, is about."""
+    return f"{approval['tool']} {brief(approval['input'], 200)}" if approval["tool"] else f"({approval['name']})"
+
+
 async def _explained(runs: Runs, run: str, answers: list[JsonObject], refused: str) -> str:
     """Why nothing was applied, with where the run stands and, if it has ended, who was faster."""
-    state = (await runs.summary(run)).state
+    summary = await runs.summary(run)
     told = [refused] if len(answers) == 1 else ["Nothing was applied.", refused]
-    told.append(f"The run is {state}.")
-    if state in ENDED:
+    told.append(f"The run is {summary.state}.")
+    if len(summary.approvals) > 1:
+        which = (f"{approval['number']} {_what(approval)}" for approval in summary.approvals)
+        told.append(f"They are: {'; '.join(which)}.")
+    if summary.state in ENDED:
         with suppress(NoWorkerError):
             decisions = [d for d in (await runs.status(run)).decisions if d.approval]
             for target in dict.fromkeys(answer["approval"] for answer in answers):

@@ -54,7 +54,10 @@ def pending(
             say("Nothing of that kind waits for anybody." if only else "Nothing waits for anybody.")
         else:
             table(("run", "agent", "#", "what", "waits for"), [_row(item) for item in items])
-            say(f"Answer with: {starter()} approve|deny RUN [#], respond RUN [#] RESPONSE")
+            if any("problem" not in item for item in items):
+                say(f"Answer with: {starter()} approve|deny RUN [#], respond RUN [#] RESPONSE")
+            if any(item["state"] == "parked" for item in items):
+                say(f"What is parked goes on with: {starter()} retry RUN, or ends with: abort RUN")
 
     with_runs(work)
 

@@ -41,7 +41,8 @@ def show_question(approval: Approval, *, most: int | None = None) -> None:
     say(f"  {approval.number}. {approval.name}, asked {age(approval.asked_at)} ago", hang=5)
     if approval.tool:
         say(f"     call:   {_cut(f'{approval.tool} {_json(approval.input)}', most)}", hang=MARGIN)
-    say(f"     reason: {_cut(_reason(approval), most)}", hang=MARGIN)
+    if reason := _reason(approval):
+        say(f"     reason: {_cut(reason, most)}", hang=MARGIN)
     if approval.error:
         say(f"     the last answer made the agent fail: {approval.error}", hang=MARGIN)
 
@@ -131,11 +132,12 @@ def _as_argument(approval: Approval, option: Option) -> str:
 
 
 def _reason(approval: Approval) -> str:
-    """The reason, an object with one line per entry; what it offers is shown elsewhere."""
+    """The reason, an object with one line per entry, without what the call says already and what the answers say."""
     reason = approval.reason
-    if isinstance(reason, dict) and (entries := {k: v for k, v in reason.items() if k != "options"}):
-        return "\n".join(f"{key}: {_json(value)}" for key, value in entries.items())
-    return _json(reason)
+    if not isinstance(reason, dict):
+        return _json(reason)
+    known = approval.input.items() if isinstance(approval.input, dict) else ()
+    return "\n".join(f"{k}: {_json(v)}" for k, v in reason.items() if k != "options" and (k, v) not in known)
 
 
 def _json(value: Any) -> str:

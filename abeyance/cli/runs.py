@@ -235,7 +235,9 @@ async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
 
 def _tell_news(run: str, status: RunStatus, progress: Progress | None, before: dict[str, Any]) -> None:
     now = asdict(status)
-    if now["approvals"] != before.get("approvals", []) or (status.problem and status.problem != before.get("problem")):
+    asked = now["approvals"] != before.get("approvals", [])
+    listens = status.state == "listening" and (before.get("state"), before.get("turn")) != ("listening", status.turn)
+    if asked or listens or (status.problem and status.problem != before.get("problem")):
         tell_open(run, status)
     if progress and progress.failure and (progress.attempt, progress.failure) != _failed(before):
         say(f"  {doing(progress)}")

@@ -51,6 +51,10 @@ def tell_open(run: str, status: RunStatus) -> None:
         say(f"  Mend that, then: {starter()} retry {run}    # or give up: abort")
     for approval in status.approvals:
         ask(run, approval)
+    if status.state == "listening":
+        if status.message:
+            say(status.message)
+        say(f"  It listens. Go on: {starter()} say {run} PROMPT    # or let it end: finish")
 
 
 def tell_as_recorded(summary: RunSummary, progress: Progress | None, error: NoWorkerError) -> None:
@@ -123,6 +127,9 @@ def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
         yield approval.order, approval.asked_at, f"asked {_asked(approval)}"
     for decision in [*status.decisions, *status.refused]:
         yield decision.order, decision.at, _decided(decision, asked.get(decision.approval or 0))
+    for place, prompt in enumerate(status.prompts, 1):
+        what = "never taken up" if status.state in ENDED else f"waits for its turn, number {place}"
+        yield math.inf, prompt.at, f"said{_by(prompt.by)}: {brief(prompt.text, 500)} ({what})"
     if status.ended_at:
         answered = {decision.approval for decision in status.decisions}
         unanswered = [str(approval.number) for approval in status.closed if approval.number not in answered]
@@ -130,9 +137,6 @@ def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
         if facts:
             kept = "written" if facts.written else "left as it was"
             yield math.inf, status.ended_at, f"session {facts.name}: {kept}"
-    for place, prompt in enumerate(status.prompts, 1):
-        what = "never taken up" if status.state in ENDED else f"waits for its turn, number {place}"
-        yield math.inf, prompt.at, f"said{_by(prompt.by)}: {brief(prompt.text, 500)} ({what})"
 
 
 def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:

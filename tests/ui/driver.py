@@ -76,8 +76,13 @@ class RunPage:
 
     async def submit(self, dialog: Locator, payload: str | None = None) -> None:
         """Fill in the dialog's input, or leave it empty, and send it off."""
+        data = dialog.get_by_label("Data")
+        if (await data.inner_text()).strip():  # what was sent last, which this page keeps until it is loaded again
+            await data.click()
+            await self._page.keyboard.press("ControlOrMeta+a")
+            await self._page.keyboard.press("Delete")
         if payload is not None:
-            await dialog.get_by_label("Data").click()
+            await data.click()
             await self._page.keyboard.insert_text(payload)
             # The field lays the JSON out when it is left. The dialog grows by that, and a click that leaves the field
             # may end beside what it was meant for, or outside, which closes the dialog.
