@@ -31,6 +31,11 @@ class Clerk(LocalModel):
         return [{"text": f"You said {last[0]['text']!r}, after {len(messages)} messages."}]
 
 
+@agent("clerk-too", description="Another of the same", once_only=["note", "ask"])
+def clerk_too(context: AgentContext) -> Agent:
+    return clerk(context)
+
+
 @agent("clerk", description="Notes what it is told; asks before some notes", once_only=["note", "ask"])
 def clerk(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)

@@ -31,7 +31,9 @@ scalars = (
     | st.binary(max_size=5)
 )
 keys = st.sampled_from(["a", "b", BYTES, ESCAPED, "data"])
-values = st.recursive(scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6)
+values = st.recursive(
+    scalars, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(keys, inner, max_size=3), max_leaves=6
+)
 
 
 @st.composite
@@ -41,7 +43,9 @@ def messages(draw: st.DrawFn) -> dict[str, Any]:
 
 
 edits = st.tuples(
-    st.sampled_from(["add", "drop", "replace", "edit", "copy", "again", "swap", "clear", "rebuild", "state", "state", "forget"]),
+    st.sampled_from(
+        ["add", "drop", "replace", "edit", "copy", "again", "swap", "clear", "rebuild", "state", "state", "forget"]
+    ),
     st.integers(0, 7),
     st.integers(0, 7),
     messages(),
@@ -55,7 +59,7 @@ def new_agent() -> Agent:
 
 def edit(agent: Agent, how: str, at: int, to: int, message: Any, value: Any) -> None:
     """What a hook or a conversation manager may do."""
-    held = agent.messages
+    held: list[Any] = agent.messages
     if how == "add" or not held:
         held.insert(at, message)
         return
@@ -85,7 +89,7 @@ def edit(agent: Agent, how: str, at: int, to: int, message: Any, value: Any) -> 
 @settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(st.lists(edits, max_size=6), min_size=1, max_size=4))
 def test_any_worker_has_what_the_agent_had(turns: list[list[Any]]) -> None:
-    """Exactly, messages and state; on the worker that had it, on one that applies all deltas, and when it is carried."""
+    """Exactly, messages and state; on the worker that had it, on one that applies all deltas, and when carried."""
     known = rebuilt = NOTHING
     for number, turn in enumerate(turns):
         agent = new_agent()

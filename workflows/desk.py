@@ -210,6 +210,8 @@ class Desk:
         waiting = self._state.prompts
         if said.agent not in (None, self._agent):
             return f"This is a run of {self._agent!r}, not of {str(said.agent)[:40]!r}. Wait until it has ended."
+        if said.alone:
+            return "Options, limits and --interactive can only be given to a new run. Wait until this one has ended."
         if len(waiting) >= MOST_PROMPTS:
             return f"{len(waiting)} prompts wait for their turn already, and no more may. Send it later."
         if sum(len(json.dumps(asdict(prompt))) for prompt in waiting) + len(json.dumps(asdict(said))) > PROMPTS_BYTES:
