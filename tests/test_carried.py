@@ -205,9 +205,11 @@ async def test_what_is_carried_in_vain_confuses_nobody(impatient: Client, start_
 
         await until(carried, what="the conversation to be carried")
         assert (await run.handle.describe()).run_id == run.handle.first_execution_run_id
-    async with start_world(impatient, task_queue=world.settings.task_queue):
         await run.handle.signal("approve", 1)
-        status = await run.reaches("waiting", approvals=139)
+        await run.reaches("waiting", approvals=139)
+    async with start_world(impatient, task_queue=world.settings.task_queue):
+        await run.handle.signal("approve", 2)
+        status = await run.reaches("waiting", approvals=138)
         assert status.problem is None
 
 
@@ -375,3 +377,24 @@ async def test_a_no_stays_a_no_in_the_next_execution(impatient: Client, start_wo
         await run.result()
         paid = noted(world, run)
         assert sorted(paid) == ["ada", "eve"]
+
+
+async def test_a_run_says_that_it_runs_although_it_listened_before(impatient: Client, start_world: Start) -> None:  # noqa: F811
+    """A prompt that comes while it continues as new is done by a run that is not shown as listening."""
+    async with start_world(impatient) as world:
+        run = latest(await world.start("clerk", "hello", interactive=True))
+        await listening(run, 1)
+    for _ in range(40):
+        await run.handle.signal("approve", 77)
+    await run.handle.signal("say", "slow")
+    (world.workspace / "hold").touch()
+    async with start_world(impatient, task_queue=world.settings.task_queue):
+
+        async def at_work() -> bool:
+            status = await run.status()
+            return status.turn == 2 and status.turn_notes[-1].ended_at is None
+
+        await until(at_work, what="the turn to begin")
+        assert (await run.status()).state == "running"
+        (world.workspace / "hold").unlink()
+        assert (await listening(run, 2)).message == "You said 'slow', after 3 messages."

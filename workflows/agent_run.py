@@ -35,6 +35,7 @@ with workflow.unsafe.imports_passed_through():
     )
     from abeyance.converter.codec import LARGEST_OF_WORKFLOW
     from abeyance.errors import RequestError, SessionConflictError
+    from abeyance.ledger import Ledger  # noqa: F401 - a replayer's sandbox finds types only where they are imported
     from abeyance.session_names import session_run_id
     from workflows.desk import Desk, now
     from workflows.state import Carried
@@ -174,6 +175,9 @@ class AgentRun(Desk):
     async def _take_turn(self, turn: TurnInput) -> None:
         """Run a turn, and take in what it came to."""
         state = self._state
+        if state.word != "running":
+            # The execution before was listening, and a prompt came while it handed over.
+            self._show("running")
         self._story.begins(turn, self._ledger.delivered, self._ledger.next_order(), now(), state.prompted_by)
         try:
             result: TurnResult = await workflow.execute_activity(
