@@ -379,16 +379,34 @@ async def test_a_no_stays_a_no_in_the_next_execution(impatient: Client, start_wo
         assert sorted(paid) == ["ada", "eve"]
 
 
-async def test_a_run_says_that_it_runs_although_it_listened_before(impatient: Client, start_world: Start) -> None:  # noqa: F811
+async def test_a_run_says_that_it_runs_although_it_listened_before(
+    impatient: Client,  # noqa: F811
+    start_world: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     """A prompt that comes while it continues as new is done by a run that is not shown as listening."""
+    gate, find = asyncio.Event(), Conversations.find
+
+    async def slowly(*args: Any) -> Any:
+        await gate.wait()
+        return await find(*args)
+
     async with start_world(impatient) as world:
         run = latest(await world.start("clerk", "hello", interactive=True))
+        gate.set()
         await listening(run, 1)
-    for _ in range(40):
-        await run.handle.signal("approve", 77)
-    await run.handle.signal("say", "slow")
-    (world.workspace / "hold").touch()
-    async with start_world(impatient, task_queue=world.settings.task_queue):
+        gate.clear()
+        monkeypatch.setattr(Conversations, "find", slowly)
+        for _ in range(40):
+            await run.handle.signal("approve", 77)
+
+        async def carries() -> bool:
+            return bool((await run.handle.describe()).raw_description.pending_activities)
+
+        await until(carries, what="the conversation to be carried")
+        (world.workspace / "hold").touch()
+        await run.handle.signal("say", "slow")
+        gate.set()
 
         async def at_work() -> bool:
             status = await run.status()
