@@ -109,16 +109,20 @@ def read_response(args: Sequence[Any]) -> list[Answer]:
 
 @dataclass(frozen=True)
 class Said:
-    """A further prompt, as it was typed. With `agent` set, it is meant for a run of that agent only."""
+    """A further prompt, as it was typed.
+
+    With `agent` set, it is meant for a run of that agent only; with `alone`, for a run that began with it.
+    """
 
     text: str
     by: str | None = None
     key: str | None = None
     agent: str | None = None
+    alone: bool = False
 
 
 def read_prompt(args: Sequence[Any]) -> Said:
-    """Read the payload of the signal and update `say`: a text, or `{"prompt": ..., "by"?, "key"?, "agent"?}`.
+    """Read the payload of the signal and update `say`: a text, or `{"prompt": ..., "by"?, "key"?, "agent"?, "alone"?}`.
 
     Raises:
         UnreadableError: if it is anything else.
@@ -127,8 +131,11 @@ def read_prompt(args: Sequence[Any]) -> Said:
     given = {"prompt": value} if isinstance(value, str) else value
     if not isinstance(given, dict) or not isinstance(given.get("prompt"), str) or not given["prompt"].strip():
         raise UnreadableError('say takes the next prompt, a text that is not empty, or {"prompt": "...", "by": "..."}.')
-    _refuse_unknown_keys("say", given, {"prompt", "by", "key", "agent"})
-    return Said(given["prompt"], _text(given, "by", MAX_BY), _key(given), _text(given, "agent", MAX_COMMENT))
+    _refuse_unknown_keys("say", given, {"prompt", "by", "key", "agent", "alone"})
+    agent, alone = _text(given, "agent", MAX_COMMENT), given.get("alone", False)
+    if not isinstance(alone, bool):
+        raise UnreadableError('"alone" must be true or false.')
+    return Said(given["prompt"], _text(given, "by", MAX_BY), _key(given), agent, alone)
 
 
 def read_note(verb: str, args: Sequence[Any]) -> tuple[str | None, str | None]:

@@ -355,7 +355,6 @@ class SessionFacts:
         remembers: what the agent's state held then, shortened.
         conversation: names the conversation that the store holds.
         written: whether this run has written it.
-        problem: why it could not be written, if a person has let it be.
     """
 
     name: str
@@ -364,7 +363,6 @@ class SessionFacts:
     remembers: JsonObject = field(default_factory=dict)
     conversation: str = ""
     written: bool = False
-    problem: str | None = None
 
 
 @dataclass

@@ -68,6 +68,8 @@ OPEN_RUNS = f"WorkflowType = '{WORKFLOW_TYPE}' AND ExecutionStatus = 'Running'"
 TOO_LARGE = (RPCStatusCode.INVALID_ARGUMENT, RPCStatusCode.RESOURCE_EXHAUSTED)
 MOST_UNSTORED = 1_500_000
 """A request of less bytes than that is refused for some other reason than its size."""
+HAS_ENDED = ("already completed", "aborted by closing workflow")
+"""What the server says of a run that has ended, or ends while it is asked: then it has not been told."""
 NO_ANSWER = (RPCStatusCode.CANCELLED, RPCStatusCode.DEADLINE_EXCEEDED, RPCStatusCode.FAILED_PRECONDITION)
 
 
@@ -143,7 +145,8 @@ class Runs:
         """
         assert request.session
         run, key = session_run_id(request.session), uuid.uuid4().hex
-        said = {"prompt": request.prompt, "by": by, "key": key, "agent": request.agent}
+        alone = _is_for_a_new_run(request)
+        said = {"prompt": request.prompt, "by": by, "key": key, "agent": request.agent, "alone": alone}
         await self._require_taker(run, request)
         keyed = replace(request, key=key)
         started = False
@@ -162,6 +165,11 @@ class Runs:
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
+            if alone or await description.memo_value(AGENT_MEMO, default=None) != request.agent:
+                raise RefusedError(
+                    f"Session {request.session!r} was busy with a run that could not take this, and has ended "
+                    "meanwhile. Start it once more."
+                ) from error
             place = None  # It has ended meanwhile, and had the prompt before it did.
         return Started(run, queued=True, place=place)
 
@@ -337,7 +345,7 @@ class Runs:
         what = None
         if open_run.agent != request.agent:
             what = f"with the agent {open_run.agent!r}, and this is for {request.agent!r}"
-        elif request.options or request.limits != Limits() or request.interactive:
+        elif _is_for_a_new_run(request):
             what = "and options, limits and --interactive can only be given to a new one"
         if what:
             raise RefusedError(
@@ -386,7 +394,7 @@ class Runs:
         except WorkflowQueryFailedError as error:
             raise RefusedError(f"Run {run!r} cannot say how it is: {error}") from error
         except RPCError as error:
-            if error.status == RPCStatusCode.NOT_FOUND and "already completed" in str(error):
+            if error.status == RPCStatusCode.NOT_FOUND and any(words in str(error) for words in HAS_ENDED):
                 raise RefusedError(f"Run {run!r} has ended; nothing of it is open. See `show {run}`.") from error
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise NotFoundError(f"There is no run {run!r}. `starter.py list` shows those there are.") from error
@@ -396,6 +404,11 @@ class Runs:
                     "`list` and `pending` work without one."
                 ) from error
             raise
+
+
+def _is_for_a_new_run(request: RunRequest) -> bool:
+    """Whether a run that is open already cannot do it as it is asked for."""
+    return bool(request.options) or request.limits != Limits() or request.interactive
 
 
 async def _refusing(update: Coroutine[Any, Any, T]) -> T:

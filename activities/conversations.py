@@ -14,6 +14,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+import marshal
 import threading
 from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable
@@ -27,9 +28,11 @@ from strands.types._snapshot import SNAPSHOT_SCHEMA_VERSION, Snapshot
 from strands.types.content import Messages
 from temporalio.api.common.v1 import Payloads
 from temporalio.client import Client
+from temporalio.exceptions import ApplicationError
+from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.contracts import JsonObject
-from abeyance.errors import AbeyanceError, ConfigurationError
+from abeyance.errors import AbeyanceError, ConfigurationError, StorageError, UnknownKeyError
 from abeyance.jsonable import BYTES, ESCAPED, from_jsonable, jsonable
 
 CACHED_BYTES = 64_000_000
@@ -115,6 +118,7 @@ class Restored:
     def __init__(self, agent: Agent, conversation: Conversation):
         self._base = conversation
         self._given: Messages = []
+        self._print = _print_of([])
         if not conversation.id:
             return
         data = from_jsonable(conversation.data)
@@ -130,6 +134,7 @@ class Restored:
             for message, text in zip(conversation.parsed(), conversation.messages, strict=True)
         ]
         agent.messages[:] = self._given
+        self._print = _print_of(self._given)
 
     def delta(self, agent: Agent, used_ids: Iterable[str]) -> JsonObject:
         """What has become of the conversation since; `then` makes the next one of it.
@@ -139,13 +144,16 @@ class Restored:
             used_ids: the tool-use ids that have come since.
         """
         base = self._base
+        untouched = self._print is not None and self._print == _print_of(self._given)
         place = {id(message): index for index, message in enumerate(self._given)}
         same_text = {text: index for index, text in enumerate(base.messages)}
-        pristine = base.parsed()
         parts: list[Any] = []
         for message in agent.messages:
             index = place.get(id(message))
-            if index is None or not (_plain(base.messages[index]) and message == pristine[index]):
+            kept = untouched or (
+                index is not None and _plain(base.messages[index]) and _is_spelled(message, base.messages[index])
+            )
+            if index is None or not kept:
                 encoded = jsonable(message)
                 index = same_text.get(text_of(encoded))
             if index is None:
@@ -157,7 +165,11 @@ class Restored:
         data = jsonable(agent.take_snapshot(preset="session", exclude=["messages"]).data)
         delta: JsonObject = {
             "messages": parts,
-            "data": {name: value for name, value in data.items() if name not in base.data or base.data[name] != value},
+            "data": {
+                name: value
+                for name, value in data.items()
+                if name not in base.data or not _is_spelled(value, text_of(base.data[name]))
+            },
         }
         if new_ids := list(used_ids):
             delta["used_ids"] = new_ids
@@ -202,7 +214,9 @@ class Conversations:
 
         Raises:
             ConversationLostError: if the history does not hold it.
-            RPCError: if the history cannot be read.
+            ConfigurationError: if this worker may not read the history.
+            ApplicationError: to be retried, if this worker lacks a key or what is stored elsewhere.
+            RPCError: if the history cannot be read at the moment.
         """
         if not wanted:
             return NOTHING
@@ -211,11 +225,25 @@ class Conversations:
                 self._kept.move_to_end(wanted)
                 return self._kept[wanted][0]
         conversation = NOTHING
-        async for delta in _deltas(client, run, execution):
-            conversation = NOTHING.then(unpacked(delta)) if isinstance(delta, str) else conversation.then(delta)
-            if conversation.id == wanted:
-                self.keep(conversation)
-                return conversation
+        try:
+            async for delta in _deltas(client, run, execution):
+                if isinstance(delta, str) and conversation.id:
+                    # What `carry` has made for the next execution, and did not come to be.
+                    continue
+                conversation = NOTHING.then(unpacked(delta)) if isinstance(delta, str) else conversation.then(delta)
+                if conversation.id == wanted:
+                    self.keep(conversation)
+                    return conversation
+        except (UnknownKeyError, StorageError) as error:
+            words = f"The conversation cannot be read from the history of {run}. {error}"
+            raise ApplicationError(words, type=type(error).__name__) from error
+        except RPCError as error:
+            if error.status not in (RPCStatusCode.PERMISSION_DENIED, RPCStatusCode.NOT_FOUND):
+                raise
+            raise ConfigurationError(
+                f"This worker cannot read the history of {run} (run id {execution}), which holds the conversation that "
+                f"the turn is to go on with: {error}. Let its credentials read histories, then send retry."
+            ) from error
         raise ConversationLostError(
             f"The history of {run} (run id {execution}) does not hold the conversation {wanted!r} that the turn is to "
             "go on with. Reset the run to an earlier turn, or abort it."
@@ -235,7 +263,7 @@ def unpacked(text: str) -> JsonObject:
     return delta
 
 
-def text_of(message: JsonObject) -> str:
+def text_of(message: Any) -> str:
     """A message's JSON in the spelling in which all workers compare it."""
     return json.dumps(message, separators=(",", ":"), sort_keys=True)
 
@@ -252,6 +280,22 @@ async def _deltas(client: Client, run: str, execution: str) -> AsyncIterator[Jso
         for value in await client.data_converter.decode(payloads.payloads) if payloads else ():
             if isinstance(value, dict) and value.get("conversation") and value.get("delta"):
                 yield value["delta"]
+
+
+def _print_of(messages: Messages) -> bytes | None:
+    """What is another one when anything in the messages is changed; made in C. `None` for what is no plain data."""
+    try:
+        return marshal.dumps(messages, 0)
+    except ValueError:
+        return None
+
+
+def _is_spelled(value: Any, text: str) -> bool:
+    """Whether that is the JSON of `value`; Python itself takes 0, 0.0 and False for the same."""
+    try:
+        return text_of(value) == text
+    except (TypeError, ValueError, RecursionError):
+        return False
 
 
 def _plain(text: str) -> bool:

@@ -128,6 +128,8 @@ async def _told() -> AsyncIterator[None]:
     except OSError as error:
         # A disk that is full or a mount that is away: somebody sees to that, and the run waits for it.
         raise ApplicationError(f"{type(error).__name__}: {error}", type="Storage") from error
+    except ApplicationError:
+        raise
     except Exception as error:
         raise as_application_error(error, activity.info().attempt) from error
     finally:

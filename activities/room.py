@@ -22,7 +22,7 @@ LARGEST_MESSAGE = 1_900_000
 FOR_THE_REST = 100_000
 """More than all has in a turn's result that is short by its nature."""
 
-LARGEST_PACKED = 1_200_000
+LARGEST_PACKED = 800_000
 """Of a packed conversation, which goes into one message with all that a run remembers of itself."""
 
 LARGEST_STORED = 64_000_000

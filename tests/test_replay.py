@@ -23,7 +23,8 @@ def replayer() -> Replayer:
 @pytest.mark.parametrize("kind", [kind.__name__ for kind in KINDS])
 async def test_a_recorded_run_replays(kind: str) -> None:
     history = (HISTORIES / f"{kind}.json").read_text()
-    await replayer().replay_workflow(WorkflowHistory.from_json(kind, history))
+    started = json.loads(history)["events"][0]["workflowExecutionStartedEventAttributes"]
+    await replayer().replay_workflow(WorkflowHistory.from_json(started["workflowId"], history))
 
 
 async def test_a_history_that_does_not_fit_is_noticed() -> None:

@@ -33,7 +33,9 @@ with workflow.unsafe.imports_passed_through():
         TurnResult,
         Whole,
     )
-    from abeyance.errors import RequestError
+    from abeyance.converter.codec import LARGEST_OF_WORKFLOW
+    from abeyance.errors import RequestError, SessionConflictError
+    from abeyance.ledger import Ledger  # noqa: F401 - a replayer's sandbox finds types only where they are imported
     from abeyance.session_names import session_run_id
     from workflows.desk import Desk, now
     from workflows.state import Carried
@@ -46,6 +48,8 @@ LARGEST_TURN = 2_080_000
 """Bytes of JSON. The server takes 2 MiB; a turn that is larger could never be started, and the run would be stuck."""
 LARGEST_CARRIED = 1_900_000
 """Of what continuing as new carries, which has to fit into one message too."""
+LARGEST_STORED = LARGEST_OF_WORKFLOW - 1_000_000
+"""Of the same where it is kept beside Temporal: what the new execution could not read would hold it up for ever."""
 RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1))
 T = TypeVar("T")
 
@@ -56,7 +60,9 @@ class AgentRun(Desk):
 
     @workflow.init
     def __init__(self, *args: Any) -> None:
-        carried = value_to_type(Carried, args[1]) if workflow.info().continued_run_id else None
+        # A run that a cron schedule repeats has an execution before it, too, and its request alone.
+        continued = workflow.info().continued_run_id is not None and len(args) == 2
+        carried = value_to_type(Carried, args[1]) if continued else None
         super().__init__(args[0] if args and isinstance(args[0], dict) else {}, carried)
         self._flaw: RequestError | None = None
         given = args[:1] if carried else args
@@ -102,12 +108,15 @@ class AgentRun(Desk):
 
     async def _converse(self) -> None:
         if self._request.session and not self._state.session:
-            read = await self._stored(LOAD_SESSION, lambda _: [self._request.session, self._agent], SessionRead)
+            read = await self._stored(LOAD_SESSION, lambda: [self._request.session, self._agent], SessionRead)
             self._state.session, self._state.conversation = read.facts, read.conversation
         while True:
             if self._has_grown():
                 await self._continue_as_new()
-            if turn := await self._next_turn():
+            if self._state.problem and not self._state.again:
+                # The execution before was parked while it wrote the session.
+                await self._save_session()
+            elif turn := await self._next_turn():
                 await self._take_turn(turn)
             elif self._request.interactive and not (self._state.finishing or self._is_spent()):
                 self._show("listening")
@@ -133,9 +142,9 @@ class AgentRun(Desk):
         if state.unfinished:
             return self._turn(state.turn)
         if state.prompts and not self._is_spent():
-            self._prompt = state.prompts.pop(0)
-            state.turn += 1
-            return self._turn(state.turn, prompt=self._prompt.text)
+            prompt = state.prompts.pop(0)
+            state.turn, state.prompted_by = state.turn + 1, prompt.by
+            return self._turn(state.turn, prompt=prompt.text)
         return None
 
     def _turn(self, number: int, **more: Any) -> TurnInput:
@@ -166,8 +175,10 @@ class AgentRun(Desk):
     async def _take_turn(self, turn: TurnInput) -> None:
         """Run a turn, and take in what it came to."""
         state = self._state
-        prompt = self._prompt if turn.prompt is not None else None
-        self._story.begins(turn, self._ledger.delivered, self._ledger.next_order(), now(), prompt)
+        if state.word != "running":
+            # The execution before was listening, and a prompt came while it handed over.
+            self._show("running")
+        self._story.begins(turn, self._ledger.delivered, self._ledger.next_order(), now(), state.prompted_by)
         try:
             result: TurnResult = await workflow.execute_activity(
                 TURN_ACTIVITY,
@@ -232,32 +243,34 @@ class AgentRun(Desk):
         state.problem = state.verdict = None
         self._show("running")
 
-    async def _stored(self, name: str, arguments: Callable[[bool], list[Any]], result_type: type[T]) -> T:
+    async def _stored(self, name: str, arguments: Callable[[], list[Any]], result_type: type[T]) -> T:
         """Have an activity read or write beside Temporal, as often as people say after it has failed for good.
 
-        `arguments` makes its arguments; it is told whether a person has said `retry`.
+        `arguments` makes its arguments, each time anew.
         """
-        self._state.problem = self._state.verdict = None
-        retried = False
+        state = self._state
         while True:
+            if state.problem:
+                await self._mended()
             try:
                 result: T = await workflow.execute_activity(
                     name,
-                    args=arguments(retried),
+                    args=arguments(),
                     result_type=result_type,
                     start_to_close_timeout=STORE_TIMEOUT,
                     heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
                     retry_policy=RETRIES,
                 )
-                return result
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                state = self._state
-                state.problem = error.cause.message if isinstance(error.cause, ApplicationError) else str(error)
+                cause = error.cause if isinstance(error.cause, ApplicationError) else None
+                state.problem = cause.message if cause else str(error)
+                state.conflict = cause is not None and cause.type == SessionConflictError.__name__
                 state.verdict, state.repeatable = None, True
-                await self._mended()
-                retried = True
+            else:
+                state.conflict = False
+                return result
 
     def _is_saved(self) -> bool:
         facts = self._state.session
@@ -266,12 +279,23 @@ class AgentRun(Desk):
     async def _save_session(self) -> None:
         facts, conversation = self._state.session, self._state.conversation
         assert facts
-        mark = f"{workflow.info().workflow_id}/{workflow.info().first_execution_run_id}/{self._state.turn}"
+        info = workflow.info()
+        # A run that was reset has the same turns once more, and other words in them.
+        mark = f"{info.workflow_id}/{info.first_execution_run_id}/{self._state.turn}/{conversation[:8]}"
 
-        def write(retried: bool) -> list[Any]:
-            return [SessionWrite(facts.name, self._agent, conversation, facts.version, mark, overwrite=retried)]
+        def write() -> list[Any]:
+            overwrite = self._state.conflict
+            return [SessionWrite(facts.name, self._agent, conversation, facts.version, mark, overwrite=overwrite)]
 
-        version = await self._stored(SAVE_SESSION, write, str)
+        saving = asyncio.ensure_future(self._stored(SAVE_SESSION, write, str))
+        try:
+            version = await asyncio.shield(saving)
+        except asyncio.CancelledError:
+            if self._state.problem:
+                saving.cancel()
+                raise
+            # It may be written already, and then the run must not say that it has left the session as it was.
+            version = await saving
         self._state.session = replace(facts, version=version, conversation=conversation, written=True)
 
     def _is_spent(self) -> bool:
@@ -311,13 +335,16 @@ class AgentRun(Desk):
             if state.session and self._is_saved():
                 moved.session = replace(state.session, conversation=whole.conversation)
             carried = Carried(moved, carried.story, whole.conversation, whole.delta)
-        size = len(json.dumps(asdict(carried))) + len(json.dumps(asdict(self._request)))
-        if (state.conversation and not whole) or (size > LARGEST_CARRIED and not (whole and whole.stored)):
+        # Its prompt may be as large as all the rest, and stands in the conversation or in the queue.
+        request = replace(self._request, prompt=self._story.prompt.strip() or "…")
+        size = len(json.dumps(asdict(carried))) + len(json.dumps(asdict(request)))
+        largest = LARGEST_STORED if whole and whole.stored else LARGEST_CARRIED
+        if (state.conversation and not whole) or size > largest:
             self._patience = 2 * workflow.info().get_current_history_length()
             return
         memo = self._memo | {KEY_MEMO: self._request.key}
         workflow.continue_as_new(
-            args=[asdict(self._request), asdict(carried)],
+            args=[asdict(request), asdict(carried)],
             memo={name: value for name, value in memo.items() if value is not None},
             search_attributes=workflow.info().typed_search_attributes,
         )

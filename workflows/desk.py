@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
@@ -129,7 +130,7 @@ class Desk:
             said = read_prompt(args)
         except UnreadableError as error:
             raise ApplicationError(str(error), type="Refused", non_retryable=True) from error
-        if said.key not in self._state.keys and (problem := self._no_room(said)):
+        if not (said.key and short(said.key) in self._state.keys) and (problem := self._no_room(said)):
             raise ApplicationError(problem, type="Refused", non_retryable=True)
 
     @workflow.query(description="State, open approvals, decisions and refused answers")
@@ -193,7 +194,7 @@ class Desk:
         except UnreadableError as error:
             self._refuse(via, args, str(error))
             return 0
-        if said.key and said.key in self._state.keys:
+        if said.key and short(said.key) in self._state.keys:
             return next((n for n, p in enumerate(self._state.prompts, 1) if p.key == said.key), 0)
         if problem := self._no_room(said):
             self._refuse(via, args, problem)
@@ -203,13 +204,15 @@ class Desk:
 
     def _queue(self, prompt: Prompt) -> None:
         self._state.prompts.append(prompt)
-        self._state.keys = [*self._state.keys, *([prompt.key] if prompt.key else [])][-KEPT_KEYS:]
+        self._state.keys = [*self._state.keys, *([short(prompt.key)] if prompt.key else [])][-KEPT_KEYS:]
         self._stale = True
 
     def _no_room(self, said: Said) -> str | None:
         waiting = self._state.prompts
         if said.agent not in (None, self._agent):
             return f"This is a run of {self._agent!r}, not of {str(said.agent)[:40]!r}. Wait until it has ended."
+        if said.alone:
+            return "Options, limits and --interactive can only be given to a new run. Wait until this one has ended."
         if len(waiting) >= MOST_PROMPTS:
             return f"{len(waiting)} prompts wait for their turn already, and no more may. Send it later."
         if sum(len(json.dumps(asdict(prompt))) for prompt in waiting) + len(json.dumps(asdict(said))) > PROMPTS_BYTES:
@@ -247,6 +250,11 @@ class Desk:
             await workflow.wait_condition(lambda: self._stale)
             self._stale = False
             workflow.set_current_details(current_details(self.status(), workflow.info().workflow_id))
+
+
+def short(key: str) -> str:
+    """What is kept of a key, which may be long."""
+    return hashlib.sha256(key.encode()).hexdigest()[:32]
 
 
 def now() -> str:

@@ -29,10 +29,12 @@ class State:
         again: a turn that is to be given again: when a parked run is told to retry, or with new answers.
         problem: what the run is parked for.
         verdict: what a person has said of that, "retry" or "abort".
+        conflict: whether that is a session that somebody else has written, so that `retry` says to write over it.
         repeatable: whether the turn that it is parked for can be given again without doubling anything.
         message: the agent's latest word, `stop_reason` and `structured_output` what came with it.
+        prompted_by: who sent the latest prompt that was taken up.
         prompts: those that wait for their turn.
-        keys: of the latest prompts that came with one.
+        keys: of the latest prompts that came with one, shortened.
         finishing: whether an interactive run was told to finish.
         session: what the run has found in its session, if it has one and has read it.
         attributes_registered: whether the search attributes may be set.
@@ -49,10 +51,12 @@ class State:
     again: TurnInput | None = None
     problem: str | None = None
     verdict: str | None = None
+    conflict: bool = False
     repeatable: bool = True
     message: str | None = None
     stop_reason: str | None = None
     structured_output: Any = None
+    prompted_by: str | None = None
     prompts: list[Prompt] = field(default_factory=list)
     keys: list[str] = field(default_factory=list)
     finishing: bool = False

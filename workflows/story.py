@@ -10,7 +10,7 @@ from typing import Any, Generic, TypeVar
 from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
-from abeyance.contracts import Approval, Decision, Prompt, TurnInput, TurnNote, TurnResult, Work
+from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
 from abeyance.shortened import shortened
 
 T = TypeVar("T", Approval, Decision, TurnNote)
@@ -112,13 +112,11 @@ class Story:
                 ),
             )
 
-    def begins(
-        self, turn: TurnInput, answered: Sequence[Approval], order: int, at: str, prompt: Prompt | None = None
-    ) -> None:
-        """A turn begins, with the answers to `answered` or with `prompt`."""
+    def begins(self, turn: TurnInput, answered: Sequence[Approval], order: int, at: str, by: str | None = None) -> None:
+        """A turn begins, with the answers to `answered` or with a prompt that was sent `by` somebody."""
         note = TurnNote(turn.number, order, at, _numbers(turn, answered))
-        if prompt:
-            note = replace(note, prompt=shortened(prompt.text, SHOWN_CHARACTERS), by=prompt.by)
+        if turn.prompt is not None:
+            note = replace(note, prompt=shortened(turn.prompt, SHOWN_CHARACTERS), by=by)
         self._turns.put(order, note)
 
     def ends(self, result: TurnResult, at: str) -> None:

@@ -94,12 +94,14 @@ async def _serve(given: dict[str, Any], order: dict[str, str], registrations: An
     from temporalio.client import Client
     from temporalio.worker import UnsandboxedWorkflowRunner
 
+    from abeyance.places import Place
     from abeyance.settings import Settings
     from worker import build_worker
 
     settings = Settings(
         task_queue=order["task_queue"],
         workspace=Path(given["workspace"]),
+        sessions=Place(Path(given["workspace"]) / ".sessions"),
         heartbeat_timeout=given["heartbeat"],
         shutdown_grace=5,
         test_fault=order["fault"],
