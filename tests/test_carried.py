@@ -96,11 +96,15 @@ async def test_a_run_that_is_parked_at_its_session(
         assert stored
         said = [m["content"][0]["text"] for m in stored.messages if m["role"] == "user" and "text" in m["content"][0]]
         assert said == ["ask one", "note two"]
-        history = await run.handle.fetch_history()
-        saves = [
-            e for e in history.events if e.activity_task_scheduled_event_attributes.activity_type.name == "save_session"
-        ]
-        assert len(saves) == 2
+        await executions(impatient, run)  # which are listed then
+        saves = 0
+        async for execution in impatient.list_workflows(f"WorkflowId = '{run.id}'"):
+            history = await impatient.get_workflow_handle(run.id, run_id=execution.run_id).fetch_history()
+            saves += sum(
+                event.activity_task_scheduled_event_attributes.activity_type.name == "save_session"
+                for event in history.events
+            )
+        assert saves == 3  # the one that found the conflict, the one that was asked for, and that of the second prompt
 
 
 async def test_a_retry_writes_over_nothing_but_what_was_told(
