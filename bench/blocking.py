@@ -16,7 +16,7 @@ from bench.servers import unique
 BLOCKED = 20
 SECONDS = 25.0
 """Longer than the heartbeat timeout of a worker as it is by default."""
-REPETITIONS = 5
+REPETITIONS = 3
 
 
 async def measure(bench: Bench) -> Found:

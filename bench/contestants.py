@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import socket
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -230,7 +230,12 @@ async def waits_after_turn(handle: WorkflowHandle[Any, Any], *, after: int = 0) 
 
 @asynccontextmanager
 async def contest(
-    bench: Bench, names: Sequence[str] = (ABEYANCE, COMPETITOR, FLOOR), *, workers: int = 1, unhurried: bool = False
+    bench: Bench,
+    names: Sequence[str] = (ABEYANCE, COMPETITOR, FLOOR),
+    *,
+    workers: int = 1,
+    unhurried: bool = False,
+    settings: Mapping[str, str] | None = None,
 ) -> AsyncIterator[dict[str, OnTemporal]]:
     """Start a server and the workers of the contestants; all is ended with the block.
 
@@ -239,6 +244,7 @@ async def contest(
         names: who takes part.
         workers: how many workers each has.
         unhurried: see `bench.servers.server`.
+        settings: what is different from the default in the environment of workers, where that is what is measured.
     """
     async with AsyncExitStack() as stack:
         there = await stack.enter_async_context(server(bench.directory, unhurried=unhurried))
@@ -250,7 +256,8 @@ async def contest(
             bench.say(f"starting {name}")
             contestant = KINDS[name](there, unique(name), asking)
             for _ in range(workers):
-                contestant.workers.append(await stack.enter_async_context(one_worker(bench.directory, contestant)))
+                process = await stack.enter_async_context(one_worker(bench.directory, contestant, **(settings or {})))
+                contestant.workers.append(process)
             found[name] = contestant
         yield found
 

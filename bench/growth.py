@@ -21,6 +21,7 @@ MESSAGES = (10, 100, 1_000, 2_000)
 TURNS = 10
 TO_SHORTEST = {"ms": 1.5, "bytes": 1.2}
 PATIENCE = 600.0
+BY_DEFAULT = "by default"
 CALLS_PER_TURN = 50
 """While it grows. Strands calls itself for each model call, so no invocation can have many hundreds of them."""
 
@@ -75,18 +76,29 @@ class Conversation:
 
 
 async def measure(bench: Bench) -> Found:
-    """Have conversations of all lengths go on in turns."""
+    """Have conversations of all lengths go on in turns: as it is by default, and with other settings."""
+    settings = {
+        BY_DEFAULT: {},
+        "without compression": {"ABEYANCE_COMPRESSION": "off"},
+        "with a storage": {"ABEYANCE_STORAGE": str(bench.directory / "payloads")},
+    }
+    found = {name: await _grown(bench, name, given) for name, given in settings.items()}
+    tables = [_table(name, rows) for name, rows in found.items()]
+    return Found({"rows": found[BY_DEFAULT], "settings": found}, tables, _goals(found[BY_DEFAULT]))
+
+
+async def _grown(bench: Bench, name: str, settings: dict[str, str]) -> list[dict[str, Any]]:
     lengths, turns = ((10, 100), 3) if bench.quick else (MESSAGES, TURNS)
-    async with contest(bench, (ABEYANCE,)) as contestants:
+    # A server that hands its tasks out at once: the time that a turn takes is measured, and not that of its queue.
+    async with contest(bench, (ABEYANCE,), unhurried=True, settings=settings) as contestants:
         conversations = {
             str(messages): Conversation(contestants[ABEYANCE], messages, turns + 2) for messages in lengths
         }
         for messages, conversation in conversations.items():
-            bench.say(f"a conversation of {messages} messages")
+            bench.say(f"{name}: a conversation of {messages} messages")
             await conversation.begin()
         ways = {messages: conversation.further_turn for messages, conversation in conversations.items()}
-        rows = _rows(await in_turns(ways, turns, bench.say))
-    return Found({"rows": rows}, [_table(rows)], _goals(rows))
+        return _rows(await in_turns(ways, turns, bench.say))
 
 
 def _rows(found: dict[str, list[Sample]]) -> list[dict[str, Any]]:
@@ -106,7 +118,7 @@ def _rows(found: dict[str, list[Sample]]) -> list[dict[str, Any]]:
     ]
 
 
-def _table(rows: list[dict[str, Any]]) -> Table:
+def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     shortest = rows[0]["messages"]
     columns = ["messages", "ms", f"to {shortest} messages", "bytes of history", f"to {shortest} messages"]
     cells = [
@@ -119,7 +131,9 @@ def _table(rows: list[dict[str, Any]]) -> Table:
         ]
         for row in rows
     ]
-    return Table("One more turn of the same size, in a conversation of so many messages", columns, cells, left=0)
+    return Table(
+        f"One more turn of the same size, in a conversation of so many messages; {name}", columns, cells, left=0
+    )
 
 
 def _goals(rows: list[dict[str, Any]]) -> list[Goal]:
