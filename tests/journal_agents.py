@@ -118,6 +118,13 @@ def big_results(context: AgentContext) -> Agent:
     return _build(context, [*calls, "Done."], [load])
 
 
+@agent("many-steps", description="Takes as many steps as the option `steps` says, one per reply")
+def many_steps(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    calls = [ToolCall("step", {"n": n}) for n in range(int(context.options["steps"]))]
+    return _build(context, [*calls, "Done."], [_step(effects)])
+
+
 @agent("retrying-hook", description="A hook asks for one more try of each call")
 def retrying_hook(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)

@@ -194,6 +194,16 @@ async def test_a_conversation_that_fits_only_compressed_goes_on(start_world: Sta
         assert len(await activities(run)) == 5
 
 
+async def test_a_turn_of_very_many_replies_goes_on_in_further_activities(start_world: Start) -> None:
+    """Strands recurses for each reply, which Python ends at some depth: each activity stays far below it."""
+    async with start_world() as world:
+        run = await world.start("many-steps", "go", options={"steps": 600})
+        result = await run.result()
+        assert (result.message, result.usage.model_calls) == ("Done.", 601)
+        assert len(await activities(run)) == 7
+        assert set(counted(world.workspace, run.id).values()) == {1}
+
+
 async def test_a_hook_may_ask_for_another_try_of_a_call(start_world: Start) -> None:
     """The journal's result does not stand in for a try that the agent's own hook asks for."""
     async with start_world() as world:
