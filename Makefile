@@ -32,9 +32,12 @@ fuzz: .venv/installed
 test-ui: .venv/installed-ui
 	$(BIN)/python -m pytest -q tests/ui $(ARGS)
 
-# Kills workers at every point of the journal, then at random under RUNS runs.
+# Kills workers at every point of the journal, then at random under RUNS runs, then under one run of 300 prompts; races
+# prompts against the end of runs, and starts against each other.
 chaos: .venv/installed
 	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1000)
+	TURNS=300 STARTS=100 RACES=300 EDITS=3000 $(BIN)/python -m pytest -q --timeout 1800 tests/test_growing.py tests/test_carried.py \
+		tests/test_sessions_runs.py tests/test_deltas.py
 
 # Measures what Abeyance costs, beside bare Strands, a floor and a competitor, into bench/results/ and docs/. It wants the
 # machine to itself for about an hour. ARGS=--quick is a smoke run of some minutes, ARGS="--only latency,history" chooses.
