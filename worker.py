@@ -7,6 +7,7 @@ Start it with `python worker.py`. SIGTERM or SIGINT ends it in order: it takes n
 from __future__ import annotations
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -98,6 +99,9 @@ async def serve(settings: Settings) -> None:
     client = await connect(settings)
     if lacking := (await attributes.check(client)).words():
         log.warning("%s `python starter.py setup` registers them, or says how.", lacking)
+    # What is loaded by now stays: looking through it again and again for garbage takes most of a long turn's time.
+    gc.collect()
+    gc.freeze()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

@@ -21,7 +21,7 @@ MESSAGES = (10, 100, 1_000, 2_000)
 TURNS = 10
 TO_SHORTEST = {"ms": 1.5, "bytes": 1.2}
 PATIENCE = 600.0
-BY_DEFAULT = "by default"
+AS_IT_IS, UNHURRIED = "server: as it is", "server: unhurried"
 CALLS_PER_TURN = 50
 """While it grows. Strands calls itself for each model call, so no invocation can have many hundreds of them."""
 
@@ -77,20 +77,22 @@ class Conversation:
 
 async def measure(bench: Bench) -> Found:
     """Have conversations of all lengths go on in turns: as it is by default, and with other settings."""
-    settings = {
-        BY_DEFAULT: {},
-        "without compression": {"ABEYANCE_COMPRESSION": "off"},
-        "with a storage": {"ABEYANCE_STORAGE": str(bench.directory / "payloads")},
+    found = {
+        AS_IT_IS: await _grown(bench, AS_IT_IS, unhurried=False),
+        UNHURRIED: await _grown(bench, UNHURRIED),
+        "unhurried, without compression": await _grown(bench, "without compression", ABEYANCE_COMPRESSION="off"),
+        "unhurried, with a storage": await _grown(
+            bench, "with a storage", ABEYANCE_STORAGE=str(bench.directory / "payloads")
+        ),
     }
-    found = {name: await _grown(bench, name, given) for name, given in settings.items()}
     tables = [_table(name, rows) for name, rows in found.items()]
-    return Found({"rows": found[BY_DEFAULT], "settings": found}, tables, _goals(found[BY_DEFAULT]))
+    goals = [goal for name in (AS_IT_IS, UNHURRIED) for goal in _goals(name, found[name])]
+    return Found({"rows": found[AS_IT_IS], "ways": found}, tables, goals)
 
 
-async def _grown(bench: Bench, name: str, settings: dict[str, str]) -> list[dict[str, Any]]:
+async def _grown(bench: Bench, name: str, *, unhurried: bool = True, **settings: str) -> list[dict[str, Any]]:
     lengths, turns = ((10, 100), 3) if bench.quick else (MESSAGES, TURNS)
-    # A server that hands its tasks out at once: the time that a turn takes is measured, and not that of its queue.
-    async with contest(bench, (ABEYANCE,), unhurried=True, settings=settings) as contestants:
+    async with contest(bench, (ABEYANCE,), unhurried=unhurried, settings=settings) as contestants:
         conversations = {
             str(messages): Conversation(contestants[ABEYANCE], messages, turns + 2) for messages in lengths
         }
@@ -136,9 +138,13 @@ def _table(name: str, rows: list[dict[str, Any]]) -> Table:
     )
 
 
-def _goals(rows: list[dict[str, Any]]) -> list[Goal]:
+def _goals(way: str, rows: list[dict[str, Any]]) -> list[Goal]:
     first, last = rows[0]["messages"], rows[-1]["messages"]
     return [
-        Goal(f"{name} of a further turn at {last:,} messages to {first}", rows[-1]["ratios"][name]["median"], limit)
+        Goal(
+            f"{name} of a further turn at {last:,} messages to {first}, {way}",
+            rows[-1]["ratios"][name]["median"],
+            limit,
+        )
         for name, limit in TO_SHORTEST.items()
     ]
