@@ -20,8 +20,9 @@ async def test_killed_at_every_point(client: Client, tmp_path: Path) -> None:
     # The script has five model calls and nine tool calls; each point must really have been reached.
     assert counts["model answered"].kills >= 5
     assert counts["tool running"].kills >= 9
-    assert counts["about to write"].kills >= 12
-    assert counts["written"].kills >= 12
+    # How many writes there are depends on how many marks share one.
+    assert counts["about to write"].kills >= 8
+    assert counts["written"].kills >= 8
     assert sum(counted.doubts for counted in counts.values()) > 0
 
 

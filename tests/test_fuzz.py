@@ -66,7 +66,7 @@ class Asking:
             assert refused.value.cause.type == "Refused", message
             readable(refused.value.cause.message)
         else:
-            assert "known updates: [decide]" in refused.value.cause.message
+            assert "known updates: [decide say]" in refused.value.cause.message
 
     async def settle(self) -> None:
         """Wait until everything is refused, read what is new of it, and see that nothing else has changed."""
