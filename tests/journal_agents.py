@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from strands import Agent, ToolContext, tool
+from strands.agent.conversation_manager import NullConversationManager
 from strands.hooks import AfterToolCallEvent, BeforeToolCallEvent
 
 from abeyance import AgentContext, ToolCall, agent, call_attempt, idempotency_key
@@ -122,7 +123,7 @@ def big_results(context: AgentContext) -> Agent:
 def many_steps(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)
     calls = [ToolCall("step", {"n": n}) for n in range(int(context.options["steps"]))]
-    return _build(context, [*calls, "Done."], [_step(effects)])
+    return _build(context, [*calls, "Done."], [_step(effects)], conversation_manager=NullConversationManager())
 
 
 @agent("retrying-hook", description="A hook asks for one more try of each call")
