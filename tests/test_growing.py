@@ -19,6 +19,7 @@ from temporalio.exceptions import ApplicationError, TemporalError
 
 from abeyance.attributes import register
 from abeyance.contracts import Approval, RunResult, RunStatus
+from abeyance.converter import data_converter
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.conftest import Start
@@ -326,7 +327,8 @@ async def test_many_turns_with_approvals_and_workers_killed(tmp_path: Path, work
     )
     turns = int(os.environ.get("TURNS", "40"))
     agents = "tests.session_agents"
-    async with DevServer(tmp_path, {HISTORY: 100}).up() as (client, _):
+    async with DevServer(tmp_path, {HISTORY: 100}).up() as (plain, _):
+        client = Client(**plain.config() | {"data_converter": data_converter(settings)})
         world = World(client, settings)
         run = await world.start("clerk", "note 0", interactive=True)
 

@@ -18,8 +18,9 @@ from abeyance.errors import PayloadError, UnreadablePayloadError
 
 FOR_WORKERS = 1_024
 """Bytes from which a payload of an activity is compressed: only workers read it."""
-FOR_PEOPLE = 128 * 1_024
-"""Bytes from which anything else is: below, it stays readable in the Temporal UI and for the `temporal` CLI."""
+FOR_PEOPLE = 500 * 1_024
+"""Bytes from which anything else is, just before the server begins to warn: below, it stays readable in the Temporal UI
+and for the `temporal` CLI."""
 HIDDEN = 256
 """Bytes from which anything is that is encrypted, and so is not readable anyway."""
 LARGEST_OF_WORKFLOW = 32_000_000
