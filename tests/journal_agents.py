@@ -93,8 +93,8 @@ def waits_in_tool(context: AgentContext) -> Agent:
     @tool(context=True)
     def wait(tool_context: ToolContext) -> str:
         """Work until the gate opens."""
-        effects.add("wait", "started")
         gate = GATES.setdefault(context.run_id, threading.Event())
+        effects.add("wait", "started")
         while not gate.wait(0.02):
             if tool_context.agent.cancel_signal.is_set():
                 effects.add("wait", "cancelled")
