@@ -30,7 +30,7 @@ from tests.test_room import connected
 from tests.test_sessions_runs import begin, name, place, runs_of  # noqa: F401 - fixtures
 from workflows import agent_run
 
-RACES = int(os.environ.get("RACES", "30"))
+RACES = int(os.environ.get("RACES", "10"))
 
 
 async def grow(run: StartedRun) -> None:
