@@ -59,7 +59,6 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         more: arguments of `temporalio.worker.Worker` that take the place of the ones chosen here.
     """
     tuning.configure(settings)
-    sys.setswitchinterval(SWITCH_SECONDS)
     identity = more.pop("identity", None) or f"{os.getpid()}@{socket.gethostname()}"
     conversations, faults = Conversations(), Faults(settings.test_fault)
     turns = Turns(
@@ -99,6 +98,7 @@ async def serve(settings: Settings) -> None:
     client = await connect(settings)
     if lacking := (await attributes.check(client)).words():
         log.warning("%s `python starter.py setup` registers them, or says how.", lacking)
+    sys.setswitchinterval(SWITCH_SECONDS)
     # What is loaded by now stays: looking through it again and again for garbage takes most of a long turn's time.
     gc.collect()
     gc.freeze()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from abeyance.errors import ConfigurationError
-from abeyance.places import Place
+from abeyance.places import Place, sync
 
 # Strands' LocalFileStorage passes over files that are called so when it lists keys.
 INTERNAL = ".__strands_"
@@ -122,7 +122,7 @@ class FileBlobs:
                     path = self._base / key
                     _make(path.parent)
                     fresh.replace(path)
-                    _sync(path.parent)
+                    sync(path.parent)
             finally:
                 fresh.unlink(missing_ok=True)
         return hashlib.sha256(data).hexdigest()
@@ -136,7 +136,7 @@ class FileBlobs:
                 paths = [self._base / entry.key for entry in self.entries(prefix)]
                 for path in paths:
                     path.unlink(missing_ok=True)
-                    _sync(path.parent)
+                    sync(path.parent)
                 self._prune(self._base / prefix)
         return len(paths)
 
@@ -182,7 +182,7 @@ class FileBlobs:
 
     def _prune(self, top: Path) -> None:
         for folder, _, _ in os.walk(top, topdown=False):
-            if not os.listdir(folder):  # noqa: PTH208
+            if not any(Path(folder).iterdir()):
                 Path(folder).rmdir()
         parent = top.parent
         while parent != self._base and not any(parent.iterdir()):
@@ -216,15 +216,7 @@ def _make(directory: Path) -> None:
         return
     _make(directory.parent)
     directory.mkdir(mode=0o700, exist_ok=True)
-    _sync(directory.parent)
-
-
-def _sync(directory: Path) -> None:
-    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+    sync(directory.parent)
 
 
 def _unless_gone(error: OSError) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -54,3 +55,12 @@ def s3_client() -> Any:
 
     # Not boto3's default session, which threads must not share while they create clients.
     return Session().client("s3", config=Config(retries={"mode": "standard", "max_attempts": 4}, connect_timeout=10))
+
+
+def sync(directory: Path) -> None:
+    """Have the names in a directory survive a loss of power: a file that was renamed into it is safe only then."""
+    descriptor = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -114,6 +114,7 @@ class Runs:
 
         Raises:
             RefusedError: if a run with this id is open.
+            RequestError: if it is larger than Temporal takes, and there is no storage beside it.
         """
         run = run or f"{request.agent}-{uuid.uuid4().hex[:8]}"
         try:
@@ -142,6 +143,7 @@ class Runs:
 
         Raises:
             RefusedError: if the open run cannot take the prompt, as one of another agent cannot.
+            RequestError: as `start`.
         """
         assert request.session
         run, key = session_run_id(request.session), uuid.uuid4().hex

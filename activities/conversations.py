@@ -38,8 +38,6 @@ from abeyance.jsonable import BYTES, ESCAPED, from_jsonable, jsonable
 CACHED_BYTES = 64_000_000
 """How much JSON of conversations one worker keeps, so that it need not read histories."""
 
-LARGEST_UNPACKED = 256_000_000
-
 
 class ConversationLostError(AbeyanceError):
     """The run's history does not hold the conversation that a turn is to go on with."""
@@ -258,8 +256,7 @@ def packed(conversation: Conversation) -> str:
 
 def unpacked(text: str) -> JsonObject:
     """The whole delta that `packed` made a text of."""
-    data = zstandard.ZstdDecompressor().decompress(base64.b64decode(text), max_output_size=LARGEST_UNPACKED)
-    delta: JsonObject = json.loads(data)
+    delta: JsonObject = json.loads(zstandard.decompress(base64.b64decode(text)))
     return delta
 
 

@@ -253,14 +253,7 @@ class AgentRun(Desk):
             if state.problem:
                 await self._mended()
             try:
-                result: T = await workflow.execute_activity(
-                    name,
-                    args=arguments(),
-                    result_type=result_type,
-                    start_to_close_timeout=STORE_TIMEOUT,
-                    heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
-                    retry_policy=RETRIES,
-                )
+                result = await self._moved(name, arguments(), result_type)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
@@ -271,6 +264,18 @@ class AgentRun(Desk):
             else:
                 state.conflict = False
                 return result
+
+    async def _moved(self, name: str, arguments: list[Any], result_type: type[T]) -> T:
+        """Have an activity of `activities.memory` move a whole conversation."""
+        result: T = await workflow.execute_activity(
+            name,
+            args=arguments,
+            result_type=result_type,
+            start_to_close_timeout=STORE_TIMEOUT,
+            heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
+            retry_policy=RETRIES,
+        )
+        return result
 
     def _is_saved(self) -> bool:
         facts = self._state.session
@@ -317,14 +322,7 @@ class AgentRun(Desk):
         state, whole = self._state, None
         if state.conversation:
             try:
-                whole = await workflow.execute_activity(
-                    CARRY,
-                    state.conversation,
-                    result_type=Whole,
-                    start_to_close_timeout=STORE_TIMEOUT,
-                    heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
-                    retry_policy=RETRIES,
-                )
+                whole = await self._moved(CARRY, [state.conversation], Whole)
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise

@@ -21,6 +21,7 @@ from temporalio.converter import (
 
 from abeyance.converter.compression import LARGEST
 from abeyance.errors import StorageError, UnreadablePayloadError
+from abeyance.places import sync
 
 HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -74,8 +75,8 @@ class DirectoryDriver(StorageDriver):
                 self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
                 path.parent.mkdir(exist_ok=True)
                 _write(path, data)
-                _sync(path.parent)
-                _sync(self._directory)
+                sync(path.parent)
+                sync(self._directory)
         except OSError as error:
             raise StorageError(f"A payload cannot be stored in {self._directory}: {error.strerror}.") from error
         return StorageDriverClaim({"sha256": digest})
@@ -121,11 +122,3 @@ def _write(path: Path, data: bytes) -> None:
     except BaseException:
         Path(temporary).unlink(missing_ok=True)
         raise
-
-
-def _sync(directory: Path) -> None:
-    handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
