@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import os
+import random
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import suppress
@@ -360,11 +361,14 @@ async def test_many_turns_with_approvals_and_workers_killed(tmp_path: Path, work
                 await run.handle.signal("respond", {"approval": approval.number, "response": response})
 
         driving = asyncio.create_task(drive())
+        moments = random.Random(turns)
         number = 0
         while not driving.done():
             number += 1
             async with worker_process(client, settings, tmp_path / f"{number}.log", ABEYANCE_AGENTS=agents) as worker:
-                await asyncio.wait({driving}, timeout=3)
+                while not driving.done() and len(noted(world, run)) < 9 * number:
+                    await asyncio.wait({driving}, timeout=0.05)
+                await asyncio.wait({driving}, timeout=moments.uniform(0, 0.2))
                 if not driving.done():
                     worker.kill()
                     await forget_dead_worker(client, run.id)
