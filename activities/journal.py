@@ -11,6 +11,7 @@ A last message without tool calls is left out: it ends the turn, and the activit
 from __future__ import annotations
 
 import json
+import operator
 import threading
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass, replace
@@ -153,9 +154,8 @@ class Journal:
         messages = list(agent.messages)
         if messages and messages[-1]["role"] == "assistant" and not _calls_tools(messages[-1]):
             messages.pop()
-        kept = 0
-        while kept < min(len(messages), len(self._base)) and messages[kept] is self._base[kept]:
-            kept += 1
+        same = [*map(operator.is_, messages, self._base)]
+        kept = same.index(False) if False in same else len(same)
         state = {
             "agent": agent.state.get(),
             "conversation_manager": agent.conversation_manager.get_state(),

@@ -11,6 +11,8 @@ import marshal
 from typing import Any
 
 from opentelemetry.trace import Span
+from strands import Agent
+from strands.middleware import InvokeModelContext, InvokeModelStage
 from strands.telemetry import tracer
 from strands.types.content import Message, Messages
 
@@ -24,6 +26,20 @@ class QuickMessages(list[Message]):
             return QuickMessages(marshal.loads(marshal.dumps(list(self))))  # noqa: S302 - read back where it was written
         except ValueError:
             return QuickMessages(copy.deepcopy(message, memo) for message in self)
+
+
+class GivenAway(list[Message]):
+    """Messages that only the model call still needs, so that the copy that Strands makes for it can be they."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Messages:
+        """The messages themselves, in a list of their own."""
+        return list(self)
+
+
+def given_away(context: InvokeModelContext, agent: Agent) -> InvokeModelContext:
+    """What `agent`'s only middleware may hand on; any other could look at the messages again, or send them twice."""
+    alone = len(agent._middleware_registry._handlers[InvokeModelStage]) == 1
+    return context.replace(messages=GivenAway(context.messages)) if alone else context
 
 
 class QuietTracer(tracer.Tracer):

@@ -39,6 +39,7 @@ from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.journal import RECORD_BYTES, Call, Journal
 from activities.prevented import brief
 from activities.questions import IN_DOUBT, belongs_to
+from activities.quick import given_away
 from activities.room import Room
 from activities.tool_ids import make_unique
 
@@ -139,7 +140,7 @@ class Steps:
             self._end_if_asked_to()
         if reason := self._spent_limit():
             raise TurnEndsError(reason)
-        async for event in next_fn(context):
+        async for event in next_fn(given_away(context, self._agent)):
             if isinstance(event, ModelStopReason):
                 for key in make_unique(event.message, self._agent.messages, self._journal.used_ids):
                     self._journal.uses(key)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import datetime
+from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
@@ -13,10 +14,12 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 from strands import Agent
+from strands.middleware import InvokeModelStage
 from strands.telemetry import tracer
+from strands.types.streaming import StreamEvent
 
 from abeyance import ScriptedModel
-from activities.quick import QuickMessages, QuietTracer, trace_only_what_is_recorded
+from activities.quick import GivenAway, QuickMessages, QuietTracer, given_away, trace_only_what_is_recorded
 from tests.conftest import Start
 
 PLAIN = st.recursive(
@@ -43,10 +46,44 @@ def test_what_is_no_plain_data_is_copied_as_python_does() -> None:
     assert copied[0]["content"][0]["text"] is not messages[0]["content"][0]["text"]
 
 
-async def test_a_turn_uses_both(start_world: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+class Scribbles(ScriptedModel):
+    """Writes into the messages that it is given."""
+
+    async def stream(self, messages: Any, *args: Any, **kwargs: Any) -> AsyncIterator[StreamEvent]:
+        messages[-1]["content"].append({"text": "scribbled"})
+        async for event in super().stream(messages, *args, **kwargs):
+            yield event
+
+
+@pytest.mark.parametrize("watched", [False, True])
+def test_what_is_given_away_is_seen_by_nobody_else(watched: bool) -> None:
+    agent, seen = Agent(model=Scribbles(["Hello."]), callback_handler=None), list[Any]()
+
+    async def watch(context: Any, next_fn: Any) -> AsyncIterator[Any]:
+        async for event in next_fn(context):
+            yield event
+        seen.append(context.messages)
+
+    async def innermost(context: Any, next_fn: Any) -> AsyncIterator[Any]:
+        async for event in next_fn(given_away(context, agent)):
+            yield event
+
+    if watched:
+        agent.add_middleware(InvokeModelStage, watch)  # type: ignore[arg-type]
+    agent.add_middleware(InvokeModelStage, innermost)  # type: ignore[arg-type]
+    agent("Hi.")
+    said = [agent.messages, *seen]
+    assert [messages[0]["content"] for messages in said] == [[{"text": "Hi."}]] * (1 + watched)
+
+
+async def test_a_turn_uses_them(start_world: Start, monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever Strands calls them: if it no longer does, this goes red, and turns are slower."""
-    copied, traced = [], []
-    quick, quiet = QuickMessages.__deepcopy__, QuietTracer._add_event_messages
+    copied, given, traced = [], [], []
+    quick, away, quiet = QuickMessages.__deepcopy__, GivenAway.__deepcopy__, QuietTracer._add_event_messages
+
+    def gives(self: GivenAway, memo: dict[int, Any]) -> Any:
+        given.append(1)
+        return away(self, memo)
 
     def copies(self: QuickMessages, memo: dict[int, Any]) -> QuickMessages:
         copied.append(1)
@@ -57,10 +94,11 @@ async def test_a_turn_uses_both(start_world: Start, monkeypatch: pytest.MonkeyPa
         quiet(self, span, messages)
 
     monkeypatch.setattr(QuickMessages, "__deepcopy__", copies)
+    monkeypatch.setattr(GivenAway, "__deepcopy__", gives)
     monkeypatch.setattr(QuietTracer, "_add_event_messages", traces)
     async with start_world() as world:
         await (await world.start("clerk", "note one")).result()
-    assert len(copied) >= 4
+    assert (len(copied), len(given)) == (2, 2)
     assert traced
 
 
