@@ -33,10 +33,10 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.contracts import JsonObject
 from abeyance.errors import AbeyanceError, ConfigurationError, StorageError, UnknownKeyError
-from abeyance.jsonable import from_jsonable, jsonable
+from abeyance.jsonable import BYTES, ESCAPED, from_jsonable, jsonable
 
 CACHED_BYTES = 64_000_000
-"""How much of conversations one worker keeps, so that it need not read histories."""
+"""How much JSON of conversations one worker keeps, so that it need not read histories."""
 
 
 class ConversationLostError(AbeyanceError):
@@ -50,7 +50,6 @@ class Conversation:
     Attributes:
         id: names it; "" is the one in which nothing was said.
         messages: each message's JSON, as `text_of` writes it.
-        forms: each message in Python's own form, as `form_of` makes it, which is read sooner and compared at once.
         data: the other fields of the agent's snapshot, as JSON.
         used_ids: tool-use ids that a provider may use again.
         schema_version: of Strands' snapshots, when it was taken.
@@ -58,7 +57,6 @@ class Conversation:
 
     id: str = ""
     messages: tuple[str, ...] = ()
-    forms: tuple[bytes | None, ...] = ()
     data: JsonObject = field(default_factory=dict)
     used_ids: tuple[str, ...] = ()
     schema_version: str = SNAPSHOT_SCHEMA_VERSION
@@ -68,36 +66,23 @@ class Conversation:
         """How many bytes of JSON it has, nearly."""
         return sum(map(len, self.messages)) + len(json.dumps(self.data))
 
-    def restored(self) -> Messages:
-        """The messages as new objects, as an agent has them."""
-        return [
-            from_jsonable(json.loads(text)) if form is None else marshal.loads(form)  # noqa: S302 - form_of wrote it
-            for text, form in zip(self.messages, self.forms, strict=True)
-        ]
-
     def parsed(self) -> list[JsonObject]:
-        """The messages as new objects of JSON; bytes in them are still encoded."""
+        """The messages as new objects; bytes in them are still encoded."""
         messages: list[JsonObject] = json.loads(f"[{','.join(self.messages)}]")
         return messages
 
     def then(self, delta: JsonObject) -> Conversation:
         """The conversation that `delta` makes of this one."""
-        messages, forms = list[str](), list[bytes | None]()
+        messages: list[str] = []
         rest = {name: value for name, value in delta.items() if name != "messages"}
         told = hashlib.sha256(json.dumps([self.id, rest], sort_keys=True).encode())
         for part in delta["messages"]:
-            if isinstance(part, list):
-                told.update(repr(part).encode())
-                messages += self.messages[part[0] : part[1]]
-                forms += self.forms[part[0] : part[1]]
-            else:
-                messages.append(text_of(part))
-                told.update(messages[-1].encode())
-                forms.append(form_of(from_jsonable(part)))
+            new = self.messages[part[0] : part[1]] if isinstance(part, list) else (text_of(part),)
+            messages += new
+            told.update(repr(part).encode() if isinstance(part, list) else new[0].encode())
         return Conversation(
             told.hexdigest()[:32],
             tuple(messages),
-            tuple(forms),
             self.data | delta.get("data", {}),
             (*self.used_ids, *delta.get("used_ids", ())),
             delta.get("schema_version", self.schema_version),
@@ -131,6 +116,7 @@ class Restored:
     def __init__(self, agent: Agent, conversation: Conversation):
         self._base = conversation
         self._given: Messages = []
+        self._print = _print_of([])
         if not conversation.id:
             return
         data = from_jsonable(conversation.data)
@@ -141,8 +127,12 @@ class Restored:
                 "Give the agent the same class of conversation manager again, or go on in a new session."
             )
         agent.load_snapshot(Snapshot("agent", conversation.schema_version, data, {}))
-        self._given = conversation.restored()
+        self._given = [
+            message if _plain(text) else from_jsonable(message)  # type: ignore[misc]
+            for message, text in zip(conversation.parsed(), conversation.messages, strict=True)
+        ]
         agent.messages[:] = self._given
+        self._print = _print_of(self._given)
 
     def delta(self, agent: Agent, used_ids: Iterable[str]) -> JsonObject:
         """What has become of the conversation since; `then` makes the next one of it.
@@ -151,12 +141,17 @@ class Restored:
             agent: the same agent, at a point where a snapshot of it is whole.
             used_ids: the tool-use ids that have come since.
         """
-        base, parts = self._base, list[Any]()
+        base = self._base
+        untouched = self._print is not None and self._print == _print_of(self._given)
         place = {id(message): index for index, message in enumerate(self._given)}
         same_text = {text: index for index, text in enumerate(base.messages)}
+        parts: list[Any] = []
         for message in agent.messages:
             index = place.get(id(message))
-            if index is None or (form := base.forms[index]) is None or form_of(message) != form:
+            kept = untouched or (
+                index is not None and _plain(base.messages[index]) and _is_spelled(message, base.messages[index])
+            )
+            if index is None or not kept:
                 encoded = jsonable(message)
                 index = same_text.get(text_of(encoded))
             if index is None:
@@ -185,7 +180,7 @@ class Conversations:
     """The conversations that this worker has seen lately; others are read from histories. Safe to use from threads.
 
     Args:
-        most_bytes: how much of them is kept, as JSON and in Python's own form together.
+        most_bytes: how much JSON is kept.
     """
 
     def __init__(self, most_bytes: int = CACHED_BYTES):
@@ -195,7 +190,7 @@ class Conversations:
 
     def keep(self, conversation: Conversation) -> None:
         """Have a conversation at hand for the turn that goes on with it."""
-        size = conversation.size + sum(len(form or b"") for form in conversation.forms)
+        size = conversation.size
         with self._lock:
             if conversation.id in self._kept:
                 self._kept.move_to_end(conversation.id)
@@ -270,14 +265,6 @@ def text_of(message: Any) -> str:
     return json.dumps(message, separators=(",", ":"), sort_keys=True)
 
 
-def form_of(message: Any) -> bytes | None:
-    """What is another one when anything in a message is, if only its type; made in C. `None` if it is no plain data."""
-    try:
-        return marshal.dumps(message, 0)
-    except ValueError:
-        return None
-
-
 async def _deltas(client: Client, run: str, execution: str) -> AsyncIterator[JsonObject | str]:
     """What the history tells of the conversation, in order: a delta, or a text for a whole one."""
     handle = client.get_workflow_handle(run, run_id=execution)
@@ -292,9 +279,22 @@ async def _deltas(client: Client, run: str, execution: str) -> AsyncIterator[Jso
                 yield value["delta"]
 
 
+def _print_of(messages: Messages) -> bytes | None:
+    """What is another one when anything in the messages is changed; made in C. `None` for what is no plain data."""
+    try:
+        return marshal.dumps(messages, 0)
+    except ValueError:
+        return None
+
+
 def _is_spelled(value: Any, text: str) -> bool:
     """Whether that is the JSON of `value`; Python itself takes 0, 0.0 and False for the same."""
     try:
         return text_of(value) == text
     except (TypeError, ValueError, RecursionError):
         return False
+
+
+def _plain(text: str) -> bool:
+    """Whether a message's JSON holds nothing but JSON, so that it needs no decoding."""
+    return f'"{BYTES}"' not in text and f'"{ESCAPED}"' not in text

@@ -121,6 +121,9 @@ class Invocation:
             return await self._run(agent, registration, conversation)
         finally:
             _clean_up(agent)
+            # Agents and their hooks know each other: what was said would stay until the garbage is collected.
+            agent.messages = []
+            self.journal.release()
 
     async def _run(
         self, agent: Agent, registration: Registration, before: Conversation

@@ -96,7 +96,8 @@ class Journal:
     def __init__(self, record: JsonObject | None, calls: JsonObject, largest: int = LARGEST_MESSAGE):
         self._lock = threading.Lock()
         self._base: Messages = []
-        self._kept = 0
+        self._base_length = self._kept = 0
+        self._released = False
         self._messages: list[tuple[Message, Any, int]] = []
         self._state: JsonObject = {}
         self._state_size = 0
@@ -136,6 +137,7 @@ class Journal:
             with nothing.
         """
         self._base, self._used_before = list(agent.messages), list(used_ids)
+        self._base_length = len(self._base)
         record = self._found
         if record is None:
             self.note(agent)
@@ -149,8 +151,14 @@ class Journal:
         self.note(agent)
         return self.begun
 
+    def release(self) -> None:
+        """Let go of the messages with which the turn began. The record stays as it is, whatever is noted later."""
+        self._base, self._released = [], True
+
     def note(self, agent: Agent) -> None:
         """Take in the agent's messages and state as they are now."""
+        if self._released:
+            return
         messages = list(agent.messages)
         if messages and messages[-1]["role"] == "assistant" and not _calls_tools(messages[-1]):
             messages.pop()
@@ -285,7 +293,7 @@ class Journal:
         with self._lock:
             if not self._restored:
                 return self._found is None and not self.calls
-            return not self._messages and self._kept == len(self._base) and not self.calls
+            return not self._messages and self._kept == self._base_length and not self.calls
 
     def _tell(self, ran: Ran) -> None:
         # A call that was prevented in an earlier attempt may be prevented again, or run after all.

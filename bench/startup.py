@@ -43,7 +43,7 @@ async def measure(bench: Bench) -> Found:
     above = spread([a - b for a, b in zip(seconds[PENDING], seconds[LIST], strict=True)])
     rows = [[name, told(spread(values))] for name, values in seconds.items()]
     rows.append([f"{PENDING} above {LIST}", told(above)])
-    data: dict[str, Any] = {"seconds": {name: spread(values) for name, values in seconds.items()}, "above_list": above}
+    data: dict[str, Any] = {"programs": {name: spread(values) for name, values in seconds.items()}, "above_list": above}
     goal = Goal(f"seconds of {PENDING} above {LIST}", above["median"], ABOVE_LIST)
     return Found(data, [Table("Start-up", ["program", "s"], rows)], [goal])
 

@@ -1,4 +1,7 @@
-"""How many runs per second get done when many are started at once, and the CPU time that each takes."""
+"""How many runs per second get done when many are started at once, and the CPU time that each takes.
+
+The floor's runs have no agent: what they reach is the most that anything could which waits as durably.
+"""
 
 from __future__ import annotations
 
@@ -8,7 +11,7 @@ from collections.abc import Awaitable, Callable
 from itertools import product
 from typing import Any
 
-from bench.contestants import ABEYANCE, COMPETITOR, OnTemporal, contest, warm_up
+from bench.contestants import ABEYANCE, COMPETITOR, FLOOR, OnTemporal, contest, warm_up
 from bench.harness import Bench, Found, Goal, Table, in_turns, median_of, ratios, spread, told
 from bench.script import Script
 from bench.servers import cpu_seconds, unique
@@ -18,6 +21,7 @@ AT_ONCE = (25, 100)
 WORKERS = (1, 2)
 REPETITIONS = {25: 5, 100: 1}
 """How often each crowd runs: a large one takes the competitor a minute."""
+NAMES = (ABEYANCE, COMPETITOR, FLOOR)
 TO_COMPETITOR = {4: 3.0, 16: 5.0}
 
 Sample = tuple[float, float, float]
@@ -29,7 +33,7 @@ async def measure(bench: Bench) -> Found:
     calls, at_once, workers = ((4,), (10,), (1,)) if bench.quick else (CALLS, AT_ONCE, WORKERS)
     rows = []
     for crew in workers:
-        async with contest(bench, (ABEYANCE, COMPETITOR), workers=crew) as contestants:
+        async with contest(bench, workers=crew) as contestants:
             await warm_up(contestants, Script("", 1, asks=[0]))
             for count, crowd in product(calls, at_once):
                 bench.say(f"throughput, {crowd} runs of {count} calls at once, {crew} workers")
@@ -63,20 +67,23 @@ def _row(calls: int, crowd: int, workers: int, found: dict[str, list[Sample]]) -
         "runs_per_second": {name: spread(values) for name, values in rates.items()},
         "server_cpu_seconds_per_run": {name: spread([s[1] for s in samples]) for name, samples in found.items()},
         "worker_cpu_seconds_per_run": {name: spread([s[2] for s in samples]) for name, samples in found.items()},
-        "ratios": {COMPETITOR: ratios(rates[ABEYANCE], rates[COMPETITOR])} if COMPETITOR in rates else {},
+        "ratios": {
+            name: {COMPETITOR: ratios(rates[name], rates[COMPETITOR])} if COMPETITOR in rates else {}
+            for name in (ABEYANCE, FLOOR)
+        },
     }
 
 
 def _table(rows: list[dict[str, Any]]) -> Table:
-    names = (ABEYANCE, COMPETITOR)
-    columns = ["calls", "at once", "workers", *(f"{name}, runs/s" for name in names), "abeyance / competitor"]
-    columns += [f"{name}, ms of CPU per run: server, workers" for name in names]
+    columns = ["calls", "at once", "workers", *(f"{name}, runs/s" for name in NAMES)]
+    columns += [f"{name} / competitor" for name in (ABEYANCE, FLOOR)]
+    columns += [f"{name}, ms of CPU per run: server, workers" for name in NAMES]
     cells = []
     for row in rows:
-        rates = [told(row["runs_per_second"].get(name), digits=1) for name in names]
-        cpu = [_cpu(row, name) for name in names]
-        ratio = told(row["ratios"].get(COMPETITOR))
-        cells.append([str(row["calls"]), str(row["at_once"]), str(row["workers"]), *rates, ratio, *cpu])
+        rates = [told(row["runs_per_second"].get(name), digits=1) for name in NAMES]
+        to_competitor = [told(row["ratios"][name].get(COMPETITOR)) for name in (ABEYANCE, FLOOR)]
+        cpu = [_cpu(row, name) for name in NAMES]
+        cells.append([str(row["calls"]), str(row["at_once"]), str(row["workers"]), *rates, *to_competitor, *cpu])
     return Table("Runs per second, each with one approval", columns, cells, left=0)
 
 
@@ -90,7 +97,7 @@ def _goals(rows: list[dict[str, Any]]) -> list[Goal]:
         Goal(
             f"runs per second to competitor's, {row['calls']} tool calls, {row['at_once']} at once, "
             f"{row['workers']} worker(s)",
-            median_of(row["ratios"].get(COMPETITOR)),
+            median_of(row["ratios"][ABEYANCE].get(COMPETITOR)),
             TO_COMPETITOR[row["calls"]],
             "at least",
         )

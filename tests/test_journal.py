@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 from datetime import timedelta
 from typing import Any
 
 import pytest
+from strands import Agent
+from strands.types.content import Message
 from temporalio.api.enums.v1 import EventType
 from temporalio.client import WorkflowFailureError
 
+from abeyance import ScriptedModel
 from abeyance.contracts import RunResult
+from activities import invocation
 from activities.journal import Journal
 from tests.conftest import Start
 from tests.journal_agents import GATES, counted
@@ -269,3 +274,37 @@ def test_what_an_earlier_attempt_did_counts_before_it_is_restored() -> None:
     assert journal.read()[1] == record
     assert journal.size > 0
     assert Journal(None, {}).untouched()
+
+
+async def test_what_was_said_does_not_outlive_its_turn(start_world: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The agent does: it and its hooks know each other until Python looks for garbage, and it may have said a lot."""
+    agents, clean_up = list[Agent](), invocation._clean_up
+
+    def kept(agent: Agent) -> None:
+        assert agent.messages
+        agents.append(agent)
+        clean_up(agent)
+
+    monkeypatch.setattr(invocation, "_clean_up", kept)
+    async with start_world() as world:
+        await (await world.start("clerk", "note one")).result()
+    assert [list(agent.messages) for agent in agents] == [[]]
+
+
+def test_a_journal_that_was_released_keeps_its_record() -> None:
+    """Also when a tool that nobody waits for any more ends late, and knows the agent."""
+    agent = Agent(model=ScriptedModel(["x"]), callback_handler=None)
+    message: Message = {"role": "user", "content": [{"text": "go"}]}
+    agent.messages.append(message)
+    references = sys.getrefcount(message)
+    journal = Journal(None, {})
+    journal.restore(agent)
+    agent.messages.append({"role": "user", "content": [{"text": "on"}]})
+    journal.note(agent)
+    record = journal.read()
+    agent.messages = []
+    journal.release()
+    journal.note(agent)
+    assert journal.read() == record
+    assert not journal.untouched()
+    assert sys.getrefcount(message) == references - 1
