@@ -296,11 +296,12 @@ class AgentRun(Desk):
         try:
             version = await asyncio.shield(saving)
         except asyncio.CancelledError:
-            if self._state.problem:
+            # It may be written already, and then the run must not say that it has left the session as it was.
+            await workflow.wait_condition(lambda: saving.done() or self._state.problem is not None)
+            if not saving.done():
                 saving.cancel()
                 raise
-            # It may be written already, and then the run must not say that it has left the session as it was.
-            version = await saving
+            version = saving.result()
         self._state.session = replace(facts, version=version, conversation=conversation, written=True)
 
     def _is_spent(self) -> bool:
