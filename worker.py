@@ -90,6 +90,15 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
     return worker
 
 
+def prepare_process() -> None:
+    """Set this process up for turns, once all that stays is loaded."""
+    sys.setswitchinterval(SWITCH_SECONDS)
+    # To look through what stays again and again for garbage would take most of a long turn's time.
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(OBJECTS_UNTIL_COLLECTED)
+
+
 async def serve(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT, then end it in order.
 
@@ -101,11 +110,7 @@ async def serve(settings: Settings) -> None:
     client = await connect(settings)
     if lacking := (await attributes.check(client)).words():
         log.warning("%s `python starter.py setup` registers them, or says how.", lacking)
-    sys.setswitchinterval(SWITCH_SECONDS)
-    # What is loaded by now stays: looking through it again and again for garbage takes most of a long turn's time.
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(OBJECTS_UNTIL_COLLECTED)
+    prepare_process()
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):

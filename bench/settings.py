@@ -45,6 +45,8 @@ WAYS: dict[str, dict[str, Any]] = {
     "cache 10,000": {"max_cached_workflows": 10_000},
     "sticky timeout 2 s": {"sticky_seconds": 2},
     "no eager activities": {"disable_eager_activity_execution": True},
+    "switch interval 5 ms": {"switch_seconds": 0.005},
+    "objects until collected 700": {"objects_until_collected": 700},
 }
 """What is tried; all but the first change one thing."""
 
@@ -100,10 +102,12 @@ def _seconds(way: OnTemporal, at_once: int, calls: int) -> Callable[[], Awaitabl
 async def _serve(arguments: dict[str, Any]) -> None:
     """Run a worker that differs from the default one in `arguments`."""
     import activities.loops
+    import worker
     from abeyance.registry import load_agents
     from abeyance.settings import Settings
-    from worker import build_worker
 
+    worker.SWITCH_SECONDS = arguments.pop("switch_seconds", worker.SWITCH_SECONDS)
+    worker.OBJECTS_UNTIL_COLLECTED = arguments.pop("objects_until_collected", worker.OBJECTS_UNTIL_COLLECTED)
     if threads := arguments.pop("tool_threads", None):
         activities.loops.TOOL_THREADS = threads
     if arguments.pop("autoscaling", False):
@@ -114,7 +118,9 @@ async def _serve(arguments: dict[str, Any]) -> None:
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     client = await Client.connect(os.environ["TEMPORAL_ADDRESS"])
-    async with build_worker(client, Settings.from_env(os.environ), load_agents([AGENTS]), **arguments):
+    registrations = load_agents([AGENTS])
+    worker.prepare_process()
+    async with worker.build_worker(client, Settings.from_env(os.environ), registrations, **arguments):
         await stop.wait()
 
 

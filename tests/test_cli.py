@@ -59,6 +59,7 @@ async def test_a_run_from_start_to_result(cli: Cli, settings: Settings, start_wo
         shown = await cli.json("show", run)
         assert (shown["state"], [approval["number"] for approval in shown["approvals"]]) == ("waiting", [1, 2])
         assert "approve " + run in (await cli("show", run)).stdout
+        ending = asyncio.create_task(cli("result", run))
 
         which, unknown, *_ = await asyncio.gather(
             cli("approve", run, status=4), cli("approve", run, "7", status=4), cli("retry", run, status=4)
@@ -73,6 +74,7 @@ async def test_a_run_from_start_to_result(cli: Cli, settings: Settings, start_wo
         answered = await cli.json("respond", run, "2", "y")
         assert answered["decisions"][0]["approval"] == 2
         result = await cli.json("result", run)
+        assert f"{run} is waiting: it goes on when somebody answers it." in (await ending).stderr
         assert [(d["approval"], d["response"], d["comment"]) for d in result["decisions"] if not d["refused"]] == [
             (1, "n", "still needed"),
             (2, "y", None),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import fcntl
+import json
 import os
 import signal
 import uuid
@@ -307,8 +308,11 @@ async def test_strands_programs_and_runs_share_a_session(start_world: Start, pla
     assert "managed by SlidingWindowConversationManager, and the agent has a NullConv" in (status.problem or "")
 
 
-async def test_a_cancel_that_comes_during_the_write_comes_too_late(start_world: Start, place: Place, name: str) -> None:
-    """The session may be written already, so the run ends as it would have, and says that it is."""
+@pytest.mark.parametrize("conflict", [False, True], ids=["written", "conflict"])
+async def test_a_cancel_that_comes_during_the_write(
+    conflict: bool, start_world: Start, place: Place, name: str
+) -> None:
+    """The session may be written already, so the run ends as it would have, and says so; else it is cancelled."""
     async with start_world(sessions=place) as world:
         await (await begin(world, name, "note one", "clerk")).result()
         run = await begin(world, name, "ask two", "clerk")
@@ -330,6 +334,19 @@ async def test_a_cancel_that_comes_during_the_write_comes_too_late(start_world: 
                 return any(e.HasField("workflow_execution_cancel_requested_event_attributes") for e in events[:-1])
 
             await until(heard, what="the cancellation to have come")
+            if conflict:
+                [file] = (place.directory or Path()).rglob("snapshot_latest.json")
+                changed = json.loads(file.read_text())
+                changed["data"]["state"] = {"other": 1}
+                file.write_text(json.dumps(changed))
+        if conflict:
+            with pytest.raises(WorkflowFailureError):
+                await run.result()
+            assert (await run.status()).state == "cancelled"
+            stored = await Sessions(place).load(name, "clerk")
+            assert stored
+            assert stored.state == {"other": 1}
+            return
         result = await run.result()
         assert result.session
         assert result.session.written

@@ -11,7 +11,6 @@ from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
 
 with workflow.unsafe.imports_passed_through():
@@ -34,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
         Whole,
     )
     from abeyance.converter.codec import LARGEST_OF_WORKFLOW
+    from abeyance.converter.typed import typed
     from abeyance.errors import RequestError, SessionConflictError
     from abeyance.ledger import Ledger  # noqa: F401 - a replayer's sandbox finds types only where they are imported
     from abeyance.session_names import session_run_id
@@ -62,7 +62,7 @@ class AgentRun(Desk):
     def __init__(self, *args: Any) -> None:
         # A run that a cron schedule repeats has an execution before it, too, and its request alone.
         continued = workflow.info().continued_run_id is not None and len(args) == 2
-        carried = value_to_type(Carried, args[1]) if continued else None
+        carried = typed(Carried, args[1]) if continued else None
         super().__init__(args[0] if args and isinstance(args[0], dict) else {}, carried)
         self._flaw: RequestError | None = None
         given = args[:1] if carried else args
@@ -296,11 +296,12 @@ class AgentRun(Desk):
         try:
             version = await asyncio.shield(saving)
         except asyncio.CancelledError:
-            if self._state.problem:
+            # It may be written already, and then the run must not say that it has left the session as it was.
+            await workflow.wait_condition(lambda: saving.done() or self._state.problem is not None)
+            if not saving.done():
                 saving.cancel()
                 raise
-            # It may be written already, and then the run must not say that it has left the session as it was.
-            version = await saving
+            version = saving.result()
         self._state.session = replace(facts, version=version, conversation=conversation, written=True)
 
     def _is_spent(self) -> bool:

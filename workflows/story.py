@@ -7,10 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from temporalio.converter import value_to_type
 from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
 
 from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
+from abeyance.converter.typed import typed
 from abeyance.shortened import shortened
 
 T = TypeVar("T", Approval, Decision, TurnNote)
@@ -133,12 +133,12 @@ class Story:
         if isinstance(cause, ApplicationError):
             problem, details = cause.message, list(cause.details)
         last = details[-1] if details else None
-        work: Work = value_to_type(Work, last) if isinstance(last, dict) and "worker" in last else Work()
+        work = typed(Work, last) if isinstance(last, dict) and "worker" in last else Work()
         self._end(work, at, problem=shortened(problem, SHOWN_CHARACTERS))
 
     def _end(self, work: Work, at: str, **more: Any) -> None:
-        before = self.turns
-        told = [ran for note in before for ran in note.work.ran]
+        before, ids = self.turns, {ran.tool_use_id for ran in work.ran}
+        told = [ran for note in before for ran in note.work.ran if ran.tool_use_id in ids]
         fresh = [ran for ran in work.ran if ran not in told]
         work = replace(work, ran=fresh, ran_count=work.ran_count - len(work.ran) + len(fresh))
         self._turns.put(before[-1].order, replace(before[-1], ended_at=at, work=work, **more))

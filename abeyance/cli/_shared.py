@@ -66,8 +66,13 @@ def with_runs(work: Callable[[Runs], Awaitable[T]]) -> T:
 
 def fail(message: str, status: int) -> NoReturn:
     """Print one line that says what is wrong, and leave."""
-    print(f"starter: {printable(message)}", file=sys.stderr)
+    remark(message)
     raise typer.Exit(status)
+
+
+def remark(text: str) -> None:
+    """Tell a person something beside the output, on stderr."""
+    print(f"starter: {printable(text)}", file=sys.stderr, flush=True)
 
 
 def say(text: str = "", hang: int | None = None) -> None:

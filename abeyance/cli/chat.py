@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import sys
 import threading
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import Json, Run, say, say_json, starter, user, with_runs
+from abeyance.cli._shared import Json, Run, remark, say, say_json, starter, user, with_runs
 from abeyance.cli.questions import ask_for_response, show_question
 from abeyance.cli.story import decided, ended_how
 from abeyance.contracts import ENDED
@@ -88,7 +87,7 @@ async def _converse(runs: Runs, run: str, by: str) -> None:
             status = await runs.status(run)
         except NoWorkerError as error:
             if not told_of_none:
-                print(f"starter: {error} Still waiting.", file=sys.stderr, flush=True)
+                remark(f"{error} Still waiting.")
             told_of_none = True
             await asyncio.sleep(LOOK_SECONDS)
             continue

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import Json, age, brief, duration, fail, say, say_json, starter, table, with_runs
+from abeyance.cli._shared import Json, age, brief, duration, fail, remark, say, say_json, starter, table, with_runs
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -42,10 +41,9 @@ def pending(
         if least is not None:
             items = [item for item in items if datetime.now(UTC) - datetime.fromisoformat(item["since"]) > least]
         if not await runs.attributes.registered():
-            print(
-                "starter: Search attributes are not in use here, so every run that is open had to be read. "
-                f"This is mended by: {starter()} setup",
-                file=sys.stderr,
+            remark(
+                "Search attributes are not in use here, so every run that is open had to be read. "
+                f"This is mended by: {starter()} setup"
             )
         if json_:
             say_json(items)

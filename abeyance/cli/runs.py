@@ -18,6 +18,7 @@ from abeyance.cli._shared import (
     call,
     fail,
     printable,
+    remark,
     say,
     say_json,
     settings,
@@ -160,6 +161,8 @@ def result(run: Run, json_: Json = False) -> None:
     """Wait for a run to end and print its last word."""
 
     async def work(runs: Runs) -> None:
+        if (state := (await runs.summary(run)).state) in ("waiting", "listening", "parked"):
+            remark(f"{run} is {state}: it goes on when somebody answers it. What to do says: {starter()} show {run}")
         ended = await runs.result(run)
         if json_:
             say_json(ended)
@@ -213,7 +216,7 @@ async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
                 status, progress = await runs.status(run), await runs.progress(run)
             except NoWorkerError as error:
                 if not told_of_none:
-                    print(f"starter: {error} Still watching.", file=sys.stderr, flush=True)
+                    remark(f"{error} Still watching.")
                 told_of_none = True
             else:
                 told_of_none = False

@@ -15,6 +15,7 @@ from abeyance.converter.codec import Codec
 from abeyance.converter.encryption import Keys
 from abeyance.converter.failures import EncryptedFailureConverter
 from abeyance.converter.storage import STORED_FROM, Storage, storage
+from abeyance.converter.typed import PayloadConverter
 from abeyance.settings import Settings
 
 
@@ -26,6 +27,7 @@ def data_converter(settings: Settings) -> DataConverter:
     """
     keys = Keys.of(settings.keys, settings.keys_file)
     return DataConverter(
+        payload_converter_class=PayloadConverter,
         payload_codec=Codec(keys, compression=settings.compression),
         failure_converter_class=EncryptedFailureConverter if keys else DefaultFailureConverter,
         external_storage=storage(settings.storage),
