@@ -21,6 +21,7 @@ from temporalio.converter import (
 )
 
 from abeyance.answers import Undecodable, cut
+from abeyance.converter.typed import QUICK
 
 STORED_ELSEWHERE = "__temporal_external_storage_reference"
 EXPLAINED = b"abeyance/" + secrets.token_hex(16).encode()
@@ -69,7 +70,7 @@ class WorkerPayloadConverter(CompositePayloadConverter):
     """
 
     def __init__(self) -> None:
-        readers = BinaryNullPayloadConverter(), BinaryPlainPayloadConverter(), StrictJSONPayloadConverter()
+        readers = BinaryNullPayloadConverter(), BinaryPlainPayloadConverter(), StrictJSONPayloadConverter(**QUICK)
         self._read_by = {reader.encoding.encode(): reader for reader in readers}
         super().__init__(JSONProtoPayloadConverter(), *readers)
 

@@ -13,6 +13,7 @@ from temporalio.converter import (
     DataConverter,
     PayloadConverter,
     SerializationContext,
+    StorageDriverStoreContext,
     WorkflowSerializationContext,
 )
 from temporalio.worker import (
@@ -68,9 +69,17 @@ class WorkerDataConverter(DataConverter):
         for_workflow = isinstance(context, WorkflowSerializationContext)
         codec = self.payload_codec.with_context(context) if isinstance(self.payload_codec, Codec) else None
         room, fetching = (Room(LARGEST_OF_WORKFLOW), Room(LARGEST_OF_WORKFLOW)) if for_workflow else (None, None)
+        return self._but(payload_codec=codec, room=room, fetching=fetching)
+
+    def _with_store_context(self, store_ctx: StorageDriverStoreContext) -> WorkerDataConverter:
+        if self.external_storage is None:
+            return self
+        return self._but(external_storage=self.external_storage._with_store_context(store_ctx))
+
+    def _but(self, **fields: Any) -> WorkerDataConverter:
         # Not `replace`, which makes a new payload converter: this is done dozens of times per run.
         made = copy.copy(self)
-        for name, value in (("payload_codec", codec), ("room", room), ("fetching", fetching)):
+        for name, value in fields.items():
             object.__setattr__(made, name, value)
         return made
 
