@@ -41,9 +41,6 @@ log = logging.getLogger("abeyance.worker")
 SWITCH_SECONDS = 0.0005
 """How long a tool that computes may hold Python's lock: with its 5 ms, twenty such tools hold up all other turns."""
 
-OBJECTS_UNTIL_COLLECTED = 50_000
-"""How many new objects Python looks through for garbage at a time: a long conversation has more than its 700."""
-
 TASK_SECONDS = 8
 """How long a workflow task may compute before it counts as deadlocked: less than the 10 s that the server waits.
 
@@ -96,7 +93,6 @@ def prepare_process() -> None:
     # To look through what stays again and again for garbage would take most of a long turn's time.
     gc.collect()
     gc.freeze()
-    gc.set_threshold(OBJECTS_UNTIL_COLLECTED)
 
 
 async def serve(settings: Settings) -> None:

@@ -178,7 +178,8 @@ class TurnInput:
     `activities.conversations`. `calls` are the tool calls that the last turn has started and not finished, and
     `record` is what a turn that failed for good had done: both as `activities.journal` wrote them. `shown_state` is
     the agent's state when the open batch of tool calls was shown to people, `None` where that is the conversation's.
-    `chain` is the same for all executions of the run that follow each other, and no other run's.
+    `chain` is the same for all executions of the run that follow each other, and no other run's. `goes_on` says whether
+    the run goes on after this turn even if that asks nothing, so that the worker does well to keep the conversation.
     """
 
     run_id: str
@@ -195,6 +196,7 @@ class TurnInput:
     limits: Limits = field(default_factory=Limits)
     shown_state: JsonObject | None = None
     chain: str = ""
+    goes_on: bool = True
 
 
 @dataclass

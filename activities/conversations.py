@@ -177,7 +177,7 @@ class Restored:
 
 
 class Conversations:
-    """The conversations that this worker has seen lately; others are read from histories. Safe to use from threads.
+    """The latest conversations that turns may go on with; others are read from histories. Safe to use from threads.
 
     Args:
         most_bytes: how much JSON is kept.
@@ -200,6 +200,12 @@ class Conversations:
             while self._bytes > self._most_bytes:
                 _, (_, dropped) = self._kept.popitem(last=False)
                 self._bytes -= dropped
+
+    def drop(self, id_: str) -> None:
+        """Let go of a conversation that no turn is likely to go on with; if one does, it is read from the history."""
+        with self._lock:
+            _, size = self._kept.pop(id_, (None, 0))
+            self._bytes -= size
 
     async def find(self, wanted: str, client: Client, run: str, execution: str) -> Conversation:
         """The conversation with the id `wanted`.

@@ -59,6 +59,7 @@ class Memory:
             found = await self._found(conversation)
             whole = NOTHING.then(found.whole())
             self._conversations.keep(whole)
+            self._conversations.drop(conversation)
             return Whole(whole.id, await asyncio.to_thread(packed, whole), self._stored_elsewhere)
 
     @activity.defn(name=LOAD_SESSION)
@@ -111,7 +112,8 @@ class Memory:
                 overwrite=write.overwrite,
             )
             self._faults.at("saved")
-            return version
+        self._conversations.drop(write.conversation)
+        return version
 
     async def _found(self, conversation: str) -> Conversation:
         info = activity.info()

@@ -23,7 +23,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.attributes import Lookup
-from abeyance.contracts import TURN_ACTIVITY, TurnInput, TurnResult
+from abeyance.contracts import CHECKPOINT, TURN_ACTIVITY, TurnInput, TurnResult
 from activities.conversations import Conversation, Conversations
 from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
@@ -111,7 +111,9 @@ class Turns:
             known = self._attributes.known
             result = replace(result, attributes=await self._attributes.registered() if known is None else known)
             await room.require(result, conversation, activity.client().data_converter)
-            self._conversations.keep(conversation)
+            if turn.goes_on or result.questions or result.stop_reason == CHECKPOINT:
+                # Before the server knows of it: the next turn may be here before this one has been told.
+                self._conversations.keep(conversation)
             if asked:
                 raise _HELD
         except TurnLostError as lost:
@@ -128,6 +130,8 @@ class Turns:
                 await _told_server(handle.fail(failure, last_heartbeat_details=_last_marks(journal)))
         else:
             await _told_server(handle.complete(result))
+            if conversation.id != turn.conversation:
+                self._conversations.drop(turn.conversation)
 
     async def _invoked(self, invocation: Invocation) -> tuple[TurnResult, Conversation]:
         """Find the conversation, and run the invocation in a thread."""

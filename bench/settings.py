@@ -46,7 +46,6 @@ WAYS: dict[str, dict[str, Any]] = {
     "sticky timeout 2 s": {"sticky_seconds": 2},
     "no eager activities": {"disable_eager_activity_execution": True},
     "switch interval 5 ms": {"switch_seconds": 0.005},
-    "objects until collected 700": {"objects_until_collected": 700},
 }
 """What is tried; all but the first change one thing."""
 
@@ -107,7 +106,6 @@ async def _serve(arguments: dict[str, Any]) -> None:
     from abeyance.settings import Settings
 
     worker.SWITCH_SECONDS = arguments.pop("switch_seconds", worker.SWITCH_SECONDS)
-    worker.OBJECTS_UNTIL_COLLECTED = arguments.pop("objects_until_collected", worker.OBJECTS_UNTIL_COLLECTED)
     if threads := arguments.pop("tool_threads", None):
         activities.loops.TOOL_THREADS = threads
     if arguments.pop("autoscaling", False):

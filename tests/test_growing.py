@@ -18,11 +18,15 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowUpdateFailedError
 from temporalio.exceptions import ApplicationError, TemporalError
 
+import worker
 from abeyance.attributes import register
 from abeyance.contracts import Approval, RunResult, RunStatus
 from abeyance.converter import data_converter
+from abeyance.places import Place
 from abeyance.runs import Runs
+from abeyance.session_names import session_run_id
 from abeyance.settings import Settings
+from activities.conversations import Conversations
 from tests.conftest import Start
 from tests.processes import DevServer, forget_dead_worker, worker_process
 from tests.support import StartedRun, World, noise, until
@@ -217,6 +221,43 @@ def _reset(world: World, run: StartedRun, event: int) -> Any:
         workflow_task_finish_event_id=event,
         request_id=uuid.uuid4().hex,
     )
+
+
+async def test_a_worker_keeps_only_what_turns_may_go_on_with(
+    start_world: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not what a turn has gone on from, and nothing of a run that has ended."""
+    conversations = Conversations()
+    monkeypatch.setattr(worker, "Conversations", lambda: conversations)
+
+    async def kept(count: int) -> None:
+        async def look() -> bool:
+            return len(conversations._kept) == count
+
+        await until(look, what=f"{count} conversations to be kept, and not {list(conversations._kept)}")
+        assert bool(conversations._bytes) == bool(count)
+
+    async with start_world(sessions=Place(tmp_path / "sessions")) as world:
+        run = await world.start("clerk", "ask one")
+        for word in ("two", "three"):
+            await run.reaches("waiting", approvals=1)
+            await kept(1)
+            await run.handle.signal("say", f"ask {word}")
+            await run.handle.signal("approve")
+        await run.reaches("waiting", approvals=1)
+        await kept(1)
+        await run.handle.signal("deny")
+        await run.result()
+        await kept(0)
+        session = await world.start("clerk", "note one", session="s", run=session_run_id("s"))
+        await session.result()
+        await kept(0)
+        talk = await world.start("clerk", "note one", interactive=True)
+        await listening(talk, 1)
+        await kept(1)
+        await talk.handle.signal("say", "note two")
+        await listening(talk, 2)
+        await kept(1)
 
 
 # Runs that continue as new.

@@ -161,6 +161,7 @@ class AgentRun(Desk):
             limits=request.limits,
             shown_state=state.shown_state,
             chain=info.first_execution_run_id,
+            goes_on=bool(request.interactive or request.session or state.prompts),
             **more,
         )
 
