@@ -397,6 +397,21 @@ async def test_a_no_stays_a_no_in_the_next_execution(impatient: Client, start_wo
         assert sorted(paid) == ["ada", "eve"]
 
 
+async def test_what_is_asked_again_is_answered_in_the_next_execution(impatient: Client, start_world: Start) -> None:  # noqa: F811
+    """With the conversation under the name that it has there, and what the turn had done."""
+    async with start_world(impatient) as world:
+        run = latest(await world.start("careless-batch", "go"))
+        await run.reaches("waiting", approvals=3)
+        answers = [(1, "yes"), (2, 5), (3, "yes")]
+        await run.handle.signal("respond", [{"approval": number, "response": said} for number, said in answers])
+        await run.reaches("waiting", approvals=1)
+        await grow(run)
+        assert [a.number for a in (await run.reaches("waiting", approvals=1)).approvals] == [2]
+        await run.handle.signal("respond", {"approval": 2, "response": "yes"})
+        await run.result()
+        assert sorted(noted(world, run)) == ["ada", "bob", "eve"]
+
+
 async def test_a_run_says_that_it_runs_although_it_listened_before(
     impatient: Client,  # noqa: F811
     start_world: Start,

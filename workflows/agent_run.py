@@ -334,6 +334,8 @@ class AgentRun(Desk):
             moved = replace(state, conversation=whole.conversation)
             if state.session and self._is_saved():
                 moved.session = replace(state.session, conversation=whole.conversation)
+            if state.again:
+                moved.again = replace(state.again, conversation=whole.conversation)
             carried = Carried(moved, carried.story, whole.conversation, whole.delta)
         # Its prompt may be as large as all the rest, and stands in the conversation or in the queue.
         request = replace(self._request, prompt=self._story.prompt.strip() or "…")
