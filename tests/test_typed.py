@@ -7,7 +7,13 @@ from dataclasses import asdict
 from typing import Any
 
 import pytest
-from temporalio.converter import DefaultPayloadConverter, value_to_type
+from temporalio.converter import (
+    DataConverter,
+    DefaultPayloadConverter,
+    StorageDriverStoreContext,
+    WorkflowSerializationContext,
+    value_to_type,
+)
 
 from abeyance.contracts import (
     Approval,
@@ -24,7 +30,9 @@ from abeyance.contracts import (
     Work,
 )
 from abeyance.converter import data_converter
-from abeyance.converter.typed import PayloadConverter, typed
+from abeyance.converter.storage import storage
+from abeyance.converter.typed import Dataclasses, Encoder, typed
+from abeyance.converter.worker import WorkerDataConverter
 from abeyance.settings import Settings
 from workflows.state import Carried, State
 from workflows.story import Told
@@ -68,12 +76,33 @@ def test_what_is_none_is_refused_as_temporal_does(wrong: Any) -> None:
         typed(hint, wrong)
 
 
-def test_all_clients_and_workers_use_it() -> None:
-    assert data_converter(Settings()).payload_converter_class is PayloadConverter
-    converter = data_converter(Settings()).payload_converter
-    plain = DefaultPayloadConverter()
+@pytest.mark.parametrize("converter", [data_converter(Settings()), WorkerDataConverter()], ids=["client", "worker"])
+def test_all_clients_and_workers_use_it(converter: DataConverter, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain, ways = DefaultPayloadConverter(), list[str]()
+    encode, decode = Encoder.default, Dataclasses.to_typed_value
+
+    def encodes(self: Encoder, o: Any) -> Any:
+        ways.append("encoded")
+        return encode(self, o)
+
+    def decodes(self: Dataclasses, hint: Any, value: Any) -> Any:
+        ways.append("decoded")
+        return decode(self, hint, value)
+
+    monkeypatch.setattr(Encoder, "default", encodes)
+    monkeypatch.setattr(Dataclasses, "to_typed_value", decodes)
     for value in (STATUS, None, b"x", ["x"]):
-        payload = converter.to_payload(value)
+        payload = converter.payload_converter.to_payload(value)
         assert payload == plain.to_payload(value)
-        [made] = converter.from_payloads([payload], [type(value)])
+        [made] = converter.payload_converter.from_payloads([payload], [type(value)])
         assert made == value
+    assert set(ways) == {"encoded", "decoded"}
+
+
+def test_a_workers_converter_is_made_once() -> None:
+    """Temporal asks for one in a context dozens of times per run."""
+    converter = WorkerDataConverter(external_storage=storage(None))
+    within = converter._with_contexts(WorkflowSerializationContext("n", "w"), StorageDriverStoreContext())
+    assert isinstance(within, WorkerDataConverter)
+    assert within.payload_converter is converter.payload_converter
+    assert within.room

@@ -54,8 +54,9 @@ class WorkerDataConverter(DataConverter):
     cannot read, for want of a key, raises, so that the task is tried again until a worker that can gets it. What comes
     from activities is our own, and raises in any case.
 
-    The methods are not public in `temporalio`; `tests/test_payloads.py` goes red when they are no longer called. They
-    are called for each of the thousands of signals that a task may bring, and giving back the very same list is quick.
+    Most methods are not public in `temporalio`; `tests/test_payloads.py` and `tests/test_typed.py` go red when they are
+    no longer called. They are called for each of the thousands of signals that a task may bring, and giving back the
+    very same list is quick.
 
     `room` is what may still be expanded in a workflow task and `fetching` what may be fetched, `None` outside of them.
     """
