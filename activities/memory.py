@@ -23,6 +23,7 @@ from abeyance.contracts import (
 from abeyance.errors import SessionDamagedError
 from abeyance.sessions import Sessions
 from abeyance.shortened import shortened
+from activities.callers import require_caller
 from activities.conversations import NOTHING, Conversation, Conversations, packed
 from activities.failures import as_application_error
 from activities.faults import Faults
@@ -55,8 +56,9 @@ class Memory:
         Args:
             conversation: its name.
         """
+        execution = require_caller()
         async with _told():
-            found = await self._found(conversation)
+            found = await self._found(conversation, execution)
             whole = NOTHING.then(found.whole())
             self._conversations.keep(whole)
             self._conversations.drop(conversation)
@@ -70,6 +72,7 @@ class Memory:
             session: its name.
             agent: the agent's registered name.
         """
+        require_caller(session=session)
         async with _told():
             stored = await self._sessions.load(session, agent)
             if stored is None:
@@ -100,8 +103,9 @@ class Memory:
     @activity.defn(name=SAVE_SESSION)
     async def save_session(self, write: SessionWrite) -> str:
         """Write what an agent remembers into a session; a repetition finds it done. Returns the new version."""
+        execution = require_caller(session=write.session)
         async with _told():
-            found = await self._found(write.conversation)
+            found = await self._found(write.conversation, execution)
             self._faults.at("about to save")
             version = await self._sessions.save(
                 write.session,
@@ -115,10 +119,8 @@ class Memory:
         self._conversations.drop(write.conversation)
         return version
 
-    async def _found(self, conversation: str) -> Conversation:
-        info = activity.info()
-        assert info.workflow_id and info.workflow_run_id
-        return await self._conversations.find(conversation, activity.client(), info.workflow_id, info.workflow_run_id)
+    async def _found(self, conversation: str, execution: tuple[str, str]) -> Conversation:
+        return await self._conversations.find(conversation, activity.client(), *execution)
 
 
 @asynccontextmanager

@@ -24,6 +24,7 @@ from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.attributes import Lookup
 from abeyance.contracts import CHECKPOINT, TURN_ACTIVITY, TurnInput, TurnResult
+from activities.callers import require_caller
 from activities.conversations import Conversation, Conversations
 from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
@@ -77,6 +78,7 @@ class Turns:
         the journal's record, whether the turn is untouched, so that it can be given again from its beginning, and
         last the `Work` that was done.
         """
+        require_caller(run=turn.run_id)
         over = asyncio.Event()
         task = asyncio.create_task(self._run_and_report(turn, over))
         while not task.done():
