@@ -1,7 +1,7 @@
 """Which workflows may call this worker's activities: the run that the arguments are about, and nobody else.
 
-Whoever may start workflows in the namespace can have any activity called, with any arguments. Temporal itself says which
-workflow calls, so that is compared. A workflow of the type `AgentRun` on a worker of somebody else's is not told apart.
+Whoever may start workflows in the namespace can have any activity called, with any arguments. Temporal itself says
+which workflow calls, so that is compared. An `AgentRun` on somebody else's worker is not told apart.
 """
 
 from __future__ import annotations
@@ -45,8 +45,8 @@ def require_caller(*, run: str | None = None, session: str | None = None) -> tup
         wrong = f"Session {session!r} belongs to run {session_run_id(session)!r}, and the {caller} has scheduled it."
     if wrong:
         raise ApplicationError(
-            f"The activity {info.activity_type!r} serves {WORKFLOW_TYPE} workflows of namespace {namespace!r} alone, each "
-            f"for itself. {wrong} Nothing was done. Start a run instead.",
+            f"The activity {info.activity_type!r} serves {WORKFLOW_TYPE} workflows of namespace {namespace!r} alone, "
+            f"each for itself. {wrong} Nothing was done. Start a run instead.",
             type=FOREIGN_CALLER,
             non_retryable=True,
         )
