@@ -33,6 +33,7 @@ from activities.conversations import Conversations
 from activities.faults import Faults
 from activities.invocation import AgentBuilder
 from activities.memory import Memory
+from activities.predecessor import verify_predecessor
 from activities.turn import MAX_TURNS, Turns
 from workflows.agent_run import AgentRun
 
@@ -73,7 +74,7 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         "task_queue": settings.task_queue,
         "identity": identity,
         "workflows": [AgentRun],
-        "activities": [turns.run_turn, memory.carry, memory.load_session, memory.save_session],
+        "activities": [turns.run_turn, memory.carry, memory.load_session, memory.save_session, verify_predecessor],
         "max_concurrent_activities": MAX_TURNS,
         "graceful_shutdown_timeout": timedelta(seconds=settings.shutdown_grace),
         # Looking for references takes no asyncio task per signal at 1.

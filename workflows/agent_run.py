@@ -22,6 +22,7 @@ with workflow.unsafe.imports_passed_through():
         LOAD_SESSION,
         SAVE_SESSION,
         TURN_ACTIVITY,
+        VERIFY,
         WORKFLOW_TYPE,
         Prompt,
         RunRequest,
@@ -50,6 +51,10 @@ LARGEST_CARRIED = 1_900_000
 """Of what continuing as new carries, which has to fit into one message too."""
 LARGEST_STORED = LARGEST_OF_WORKFLOW - 1_000_000
 """Of the same where it is kept beside Temporal: what the new execution could not read would hold it up for ever."""
+NOT_HANDED_OVER = (
+    "The run was started with a second argument, in which a run hands its record to its next execution, and no "
+    "execution of this run has. Nothing in it counts. Start a run with its request alone."
+)
 RETRIES = RetryPolicy(initial_interval=timedelta(seconds=1), maximum_interval=timedelta(minutes=1))
 T = TypeVar("T")
 
@@ -62,10 +67,10 @@ class AgentRun(Desk):
     def __init__(self, *args: Any) -> None:
         # A run that a cron schedule repeats has an execution before it, too, and its request alone.
         continued = workflow.info().continued_run_id is not None and len(args) == 2
-        carried = typed(Carried, args[1]) if continued else None
+        carried, self._unreadable = _carried(args[1]) if continued else (None, None)
         super().__init__(args[0] if args and isinstance(args[0], dict) else {}, carried)
         self._flaw: RequestError | None = None
-        given = args[:1] if carried else args
+        given = args[:1] if continued else args
         try:
             self._request = RunRequest.parse(given[0] if len(given) == 1 else list(given) or None)
             _require_own_id(self._request)
@@ -75,6 +80,8 @@ class AgentRun(Desk):
             if not carried:
                 # Here and not in `run`: what a signal says in the same moment comes after it, and is known by its key.
                 self._queue(Prompt(self._request.prompt, now(), key=self._request.key))
+        self._believed = not continued
+        """Whether what was carried may be acted on; until it is known to stem from this run, nothing may."""
         self._patience = 0
         """From how many events on a run that was too large to be carried is looked at again."""
 
@@ -86,8 +93,11 @@ class AgentRun(Desk):
             raise ApplicationError(str(self._flaw), type="BadRequest", non_retryable=True) from self._flaw
         self._details = asyncio.create_task(self._keep_details())
         try:
+            await self._require_own_past()
             await self._converse()
         except (asyncio.CancelledError, FailureError) as error:
+            if not self._believed:
+                self._forget()
             self._ledger.ask([], now())
             self._show("cancelled" if is_cancelled_exception(error) else "failed")
             raise
@@ -105,6 +115,31 @@ class AgentRun(Desk):
             prompts=self.status().prompts,
             session=state.session,
         )
+
+    async def _require_own_past(self) -> None:
+        """Have it verified that the execution before has handed over what this one was given.
+
+        Raises:
+            ApplicationError: if it has not.
+        """
+        state = self._state
+        while not self._believed:
+            try:
+                flaw = await self._moved(VERIFY, [], str)
+            except ActivityError as error:
+                if is_cancelled_exception(error):
+                    raise
+                # A run that was handed over while it was parked is parked again after this.
+                before = state.problem, state.repeatable
+                state.problem, state.verdict, state.repeatable = _words(error), None, True
+                await self._mended()
+                state.problem, state.repeatable = before
+                continue
+            if flaw:
+                raise ApplicationError(f"{NOT_HANDED_OVER} {flaw}", type="BadRequest", non_retryable=True)
+            self._believed = True
+        if self._unreadable:
+            raise self._unreadable
 
     async def _converse(self) -> None:
         if self._request.session and not self._state.session:
@@ -258,9 +293,8 @@ class AgentRun(Desk):
             except ActivityError as error:
                 if is_cancelled_exception(error):
                     raise
-                cause = error.cause if isinstance(error.cause, ApplicationError) else None
-                state.problem = cause.message if cause else str(error)
-                state.conflict = cause is not None and cause.type == SessionConflictError.__name__
+                state.problem, cause = _words(error), error.cause
+                state.conflict = isinstance(cause, ApplicationError) and cause.type == SessionConflictError.__name__
                 state.verdict, state.repeatable = None, True
             else:
                 state.conflict = False
@@ -317,7 +351,11 @@ class AgentRun(Desk):
 
     def _has_grown(self) -> bool:
         info = workflow.info()
-        return info.is_continue_as_new_suggested() and info.get_current_history_length() >= self._patience
+        return (
+            self._believed
+            and info.is_continue_as_new_suggested()
+            and info.get_current_history_length() >= self._patience
+        )
 
     async def _continue_as_new(self) -> None:
         """Go on in a new execution with a history of its own, if what it takes fits into one message."""
@@ -360,6 +398,18 @@ def _require_own_id(request: RunRequest) -> None:
             f"A run of session {request.session!r} has the workflow id {wanted!r}, so that no two of them are open at "
             f"once; this one has {workflow.info().workflow_id!r}. Start it with that id."
         )
+
+
+def _carried(given: Any) -> tuple[Carried | None, Exception | None]:
+    """What an execution was handed, or why it cannot be read: perhaps a newer worker wrote it, perhaps anybody."""
+    try:
+        return typed(Carried, given), None
+    except Exception as error:  # noqa: BLE001 - raised once it is known who wrote it
+        return None, error
+
+
+def _words(error: ActivityError) -> str:
+    return error.cause.message if isinstance(error.cause, ApplicationError) else str(error)
 
 
 def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool, list[str]]:

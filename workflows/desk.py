@@ -159,6 +159,12 @@ class Desk:
             session_facts=self._state.session,
         )
 
+    def _forget(self) -> None:
+        """Show nothing of a record that nobody has verified."""
+        self._state = State(since=now(), attributes_registered=self._state.attributes_registered)
+        self._ledger = self._state.ledger
+        self._story = Story(Told(self._story.prompt, now()))
+
     def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
         """Apply what arrived. Never raises: an exception here would stop the run for ever."""
         try:
