@@ -48,10 +48,19 @@ class Nursery:
         self._parent.stdin.close()
         self._parent.wait(10)
 
-    def fork(self, task_queue: str, fault: str = "") -> int:
-        """Start a worker; gives its process id."""
+    def fork(self, task_queue: str, fault: str = "", *, lacks: Sequence[str] = (), cached: int = 0) -> int:
+        """Start a worker; gives its process id.
+
+        Args:
+            task_queue: what it polls.
+            fault: at which point it is to die, "" for none.
+            lacks: the agents that it does not have.
+            cached: how many runs it keeps in its cache. Without a cache there is no sticky queue, which holds a dead
+                worker's tasks back for seconds.
+        """
         assert self._parent.stdin and self._parent.stdout
-        print(json.dumps({"task_queue": task_queue, "fault": fault}), file=self._parent.stdin, flush=True)
+        order = {"task_queue": task_queue, "fault": fault, "lacks": list(lacks), "cached": cached}
+        print(json.dumps(order), file=self._parent.stdin, flush=True)
         pid = int(self._parent.stdout.readline())
         self.alive[pid] = task_queue
         return pid
@@ -59,6 +68,11 @@ class Nursery:
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a worker of this nursery."""
         self.alive.pop(pid, None)
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
+
+    def signal(self, pid: int, number: signal.Signals) -> None:
+        """Send a signal to a worker that goes on being one of this nursery."""
         with suppress(ProcessLookupError):
             os.kill(pid, number)
 
@@ -90,7 +104,7 @@ def _main() -> None:
         print(pid, flush=True)
 
 
-async def _serve(given: dict[str, Any], order: dict[str, str], registrations: Any) -> None:
+async def _serve(given: dict[str, Any], order: dict[str, Any], registrations: Any) -> None:
     from temporalio.client import Client
     from temporalio.worker import UnsandboxedWorkflowRunner
 
@@ -109,9 +123,9 @@ async def _serve(given: dict[str, Any], order: dict[str, str], registrations: An
     stop = asyncio.Event()
     asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, stop.set)
     client = await Client.connect(given["address"])
-    # Without a cache there is no sticky queue, which would hold a dead worker's tasks back for ten seconds.
+    has = {name: registration for name, registration in registrations.items() if name not in order["lacks"]}
     async with build_worker(
-        client, settings, registrations, max_cached_workflows=0, workflow_runner=UnsandboxedWorkflowRunner()
+        client, settings, has, max_cached_workflows=order["cached"], workflow_runner=UnsandboxedWorkflowRunner()
     ):
         await stop.wait()
 
