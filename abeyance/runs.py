@@ -41,12 +41,10 @@ from abeyance.errors import NotFoundError, NoWorkerError, PayloadError, RefusedE
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
 from abeyance.session_names import session_run_id
+from abeyance.settings import Settings
 from abeyance.summaries import RunSummary, named, summarised
 
 T = TypeVar("T")
-QUERY_TIMEOUT = timedelta(seconds=5)
-UPDATE_SECONDS = 5.0
-"""How long a worker may take to answer an update before the decision is sent as a signal instead."""
 LOOKUP_SECONDS = 5.0
 
 
@@ -92,14 +90,17 @@ class Runs:
     Args:
         client: connected to the server.
         task_queue: where new runs are started.
+        worker_timeout: how many seconds a worker may take to answer a query, or an update before the decision is sent
+            as a signal instead.
 
     Attributes:
         attributes: whether runs are started with search attributes, and found by them.
     """
 
-    def __init__(self, client: Client, task_queue: str):
+    def __init__(self, client: Client, task_queue: str, worker_timeout: float = Settings.worker_timeout):
         self._client = client
         self._task_queue = task_queue
+        self._worker_timeout = worker_timeout
         self.attributes = attributes.Lookup(client)
 
     async def start(self, request: RunRequest, run: str | None = None) -> str:
@@ -163,7 +164,9 @@ class Runs:
             return Started(run)
         try:
             # Under the same key it counts once; a run that did not take it says why.
-            place = await _answered(_refusing(self._handle(run).execute_update("say", said, result_type=int)))
+            place = await _answered(
+                _refusing(self._handle(run).execute_update("say", said, result_type=int)), self._worker_timeout
+            )
         except RPCError as error:
             if error.status != RPCStatusCode.NOT_FOUND:
                 raise
@@ -189,7 +192,9 @@ class Runs:
         said = {"prompt": prompt, "by": by, "key": uuid.uuid4().hex}
         handle = self._handle(run)
         with self._errors(run):
-            place = await _answered(_refusing(handle.execute_update("say", said, result_type=int)))
+            place = await _answered(
+                _refusing(handle.execute_update("say", said, result_type=int)), self._worker_timeout
+            )
             if place is None:
                 await handle.signal("say", said)
         return place
@@ -213,7 +218,7 @@ class Runs:
         """
         with self._errors(run):
             status: RunStatus = await self._handle(run).query(
-                "status", result_type=RunStatus, rpc_timeout=QUERY_TIMEOUT
+                "status", result_type=RunStatus, rpc_timeout=timedelta(seconds=self._worker_timeout)
             )
         state = (await self.summary(run)).state
         if state in ENDED and status.state not in ENDED:
@@ -281,7 +286,8 @@ class Runs:
         with self._errors(run):
             try:
                 decisions = await _answered(
-                    _refusing(handle.execute_update("decide", keyed, result_type=list[Decision]))
+                    _refusing(handle.execute_update("decide", keyed, result_type=list[Decision])),
+                    self._worker_timeout,
                 )
             except PayloadError as error:
                 words = f"The answer has reached the run, and what became of it cannot be read here. {error}"
@@ -421,12 +427,12 @@ async def _refusing(update: Coroutine[Any, Any, T]) -> T:
         raise RefusedError(cause.message if isinstance(cause, ApplicationError) else str(cause)) from error
 
 
-async def _answered(update: Coroutine[Any, Any, T]) -> T | None:
-    """What the update came to, or `None` if no worker answered it in time."""
+async def _answered(update: Coroutine[Any, Any, T], seconds: float) -> T | None:
+    """What the update came to, or `None` if no worker answered it in so many seconds."""
     asking = asyncio.ensure_future(update)
     try:
         # Not `wait_for`: the client makes a cancellation, as by Ctrl-C, look like a worker that does not answer.
-        await asyncio.wait({asking}, timeout=UPDATE_SECONDS)
+        await asyncio.wait({asking}, timeout=seconds)
         return asking.result() if asking.done() else None
     except WorkflowUpdateRPCTimeoutOrCancelledError:
         return None

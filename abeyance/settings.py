@@ -38,6 +38,8 @@ class Settings:
             live before its turn goes to another one. Default 20.
         shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
             for tools that are at work. Default 30.
+        worker_timeout: `ABEYANCE_WORKER_TIMEOUT`, in seconds: how long a command waits for a worker's answer before it
+            goes on without one. Default 5.
         test_fault: `ABEYANCE_TEST_FAULT`, for tests only: where the worker kills itself; see `activities.faults`.
     """
 
@@ -53,6 +55,7 @@ class Settings:
     codec_token: str = field(default="", repr=False)
     heartbeat_timeout: float = 20.0
     shutdown_grace: float = 30.0
+    worker_timeout: float = 5.0
     test_fault: str = ""
 
     @classmethod
@@ -75,6 +78,7 @@ class Settings:
             "ABEYANCE_CODEC_TOKEN",
             "ABEYANCE_HEARTBEAT_TIMEOUT",
             "ABEYANCE_SHUTDOWN_GRACE",
+            "ABEYANCE_WORKER_TIMEOUT",
             "ABEYANCE_TEST_FAULT",
         }
         given = {name: value.strip() for name, value in env.items() if name.startswith("ABEYANCE_") and value.strip()}
@@ -97,6 +101,7 @@ class Settings:
             codec_token=given.get("ABEYANCE_CODEC_TOKEN", ""),
             heartbeat_timeout=_seconds(given, "ABEYANCE_HEARTBEAT_TIMEOUT", cls.heartbeat_timeout, at_least=1),
             shutdown_grace=_seconds(given, "ABEYANCE_SHUTDOWN_GRACE", cls.shutdown_grace, at_least=0),
+            worker_timeout=_seconds(given, "ABEYANCE_WORKER_TIMEOUT", cls.worker_timeout, at_least=0.1),
             test_fault=given.get("ABEYANCE_TEST_FAULT", ""),
         )
 

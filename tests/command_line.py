@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from tests.support import ROOT
+from tests.support import PATIENCE, ROOT
 
 NO_STRANDS = """
 import sys
@@ -45,7 +45,7 @@ class Cli:
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,
-            timeout=60,
+            timeout=PATIENCE,
             check=False,
         )
         assert done.returncode == status, f"{arguments} gave {done.returncode}: {done.stdout}{done.stderr}"

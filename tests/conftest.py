@@ -80,7 +80,8 @@ def start_world(client: Client, workspace: Path) -> Start:
         given: dict[str, Any] = {
             "task_queue": queue,
             "workspace": workspace,
-            "heartbeat_timeout": 5,
+            # Long, since it is the machine's fault if a worker of this process comes late to its heartbeats.
+            "heartbeat_timeout": 30,
             "shutdown_grace": 1,
         } | fields
         settings = Settings(**given)

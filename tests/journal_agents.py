@@ -138,12 +138,12 @@ def retrying_hook(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[again])
 
 
-@agent("slow-hook", description="A synchronous hook that blocks for two seconds")
+@agent("slow-hook", description="A synchronous hook that blocks for as many seconds as the option `seconds` says")
 def slow_hook(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)
 
     def block(event: BeforeToolCallEvent) -> None:
-        time.sleep(2)
+        time.sleep(context.options["seconds"])
 
     return _build(context, [ToolCall("step", {"n": 1}), "Done."], [_step(effects)], hooks=[block])
 

@@ -17,6 +17,7 @@ from abeyance.contracts import JsonObject
 from abeyance.errors import SessionConflictError
 from abeyance.places import Place
 from abeyance.sessions import Sessions
+from tests.support import PATIENCE
 
 BUCKET = "abeyance-tests"
 
@@ -103,7 +104,7 @@ class Writer:
 
     async def hear(self) -> list[str]:
         assert self.process.stdout
-        return (await asyncio.wait_for(self.process.stdout.readline(), 30)).decode().split()
+        return (await asyncio.wait_for(self.process.stdout.readline(), PATIENCE)).decode().split()
 
     async def killed(self) -> None:
         self.process.kill()

@@ -13,7 +13,7 @@ import pytest
 
 from abeyance.devserver import temporal_binary
 from tests.conftest import Start
-from tests.support import ROOT, StartedRun, World
+from tests.support import PATIENCE, ROOT, StartedRun, World
 
 AGENTS = {
     # agent, what it is asked, which files an approval deletes
@@ -31,7 +31,7 @@ async def program(world: World, *command: str) -> str:
         "ABEYANCE_TASK_QUEUE": world.settings.task_queue,
     }
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run, command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
     assert done.returncode == 0, f"{command} gave {done.returncode}: {done.stderr}"
     return done.stdout

@@ -35,7 +35,7 @@ from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import address_of, environment, worker_process
-from tests.support import ROOT, StartedRun, World, until
+from tests.support import PATIENCE, ROOT, StartedRun, World, until
 from workflows.agent_run import AgentRun
 
 Namespace = Callable[..., Awaitable[Client]]
@@ -90,7 +90,7 @@ async def found(client: Client, condition: str) -> set[str]:
         [*command, "--query", condition, "-o", "json"],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == 0, done.stderr
@@ -345,7 +345,7 @@ async def starter(client: Client, *arguments: str, status: int = 0) -> subproces
         env=environment(address_of(client), TEMPORAL_NAMESPACE=client.namespace),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=PATIENCE,
         check=False,
     )
     assert done.returncode == status, done.stderr

@@ -26,7 +26,7 @@ COMMANDS += ["say", "finish", "retry", "abort", "agents", "setup", "codec-server
 
 @pytest.fixture
 def settings(workspace: Path) -> Settings:
-    return Settings(task_queue=f"queue-{uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=5, shutdown_grace=1)
+    return Settings(task_queue=f"queue-{uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=30, shutdown_grace=1)
 
 
 @pytest.fixture

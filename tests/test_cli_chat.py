@@ -26,7 +26,7 @@ def settings(workspace: Path, tmp_path: Path) -> Settings:
         task_queue=f"queue-{uuid4().hex[:8]}",
         workspace=workspace,
         sessions=Place(directory=tmp_path / "sessions"),
-        heartbeat_timeout=5,
+        heartbeat_timeout=30,
         shutdown_grace=1,
     )
 

@@ -22,14 +22,14 @@ from tests.chaos.workers import Nursery
 from tests.command_line import Cli
 from tests.conftest import Start
 from tests.processes import Terminal, address_of, environment, on_terminal
-from tests.support import World, until
+from tests.support import World, short, until
 
 AT = "2026-01-02T03:04:05+00:00"
 
 
 @pytest.fixture
 def settings(workspace: Path) -> Settings:
-    return Settings(task_queue=f"queue-{uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=5, shutdown_grace=1)
+    return Settings(task_queue=f"queue-{uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=30, shutdown_grace=1)
 
 
 @pytest.fixture
@@ -245,7 +245,7 @@ async def test_a_call_in_doubt_is_settled_on_a_terminal(
     """`result` asks what came of the call, so that nobody has to type JSON."""
     world = World(client, settings)
     (settings.workspace / "die-1").touch()
-    with Nursery(address_of(client), settings.workspace, heartbeat=1.0) as nursery:
+    with Nursery(address_of(client), settings.workspace, heartbeat=short()) as nursery:
         doomed = nursery.fork(settings.task_queue)
         run = await world.start("payer", "go")
 

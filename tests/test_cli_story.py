@@ -140,7 +140,7 @@ def test_a_turn_at_work_says_what_it_does(capsys: pytest.CaptureFixture[str]) ->
 
 @pytest.fixture
 def settings(workspace: Path) -> Settings:
-    return Settings(task_queue=f"queue-{uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=5, shutdown_grace=1)
+    return Settings(task_queue=f"queue-{uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=30, shutdown_grace=1)
 
 
 @pytest.fixture

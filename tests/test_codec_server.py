@@ -30,7 +30,7 @@ from abeyance.settings import Settings
 from tests.command_line import Cli
 from tests.conftest import Start
 from tests.processes import ChildProcess, address_of, environment, started
-from tests.support import ROOT, a_key
+from tests.support import PATIENCE, ROOT, a_key
 
 A, B = a_key("a"), a_key("b")
 TOKEN = "a-token-that-nobody-guesses"
@@ -65,7 +65,7 @@ class Server:
 
         def send() -> Answer:
             try:
-                with urllib.request.urlopen(request, timeout=30) as answer:
+                with urllib.request.urlopen(request, timeout=PATIENCE) as answer:
                     return Answer(answer.status, answer.read(), answer.headers)
             except urllib.error.HTTPError as error:
                 return Answer(error.code, error.read(), error.headers)
@@ -259,7 +259,7 @@ async def test_the_temporal_cli_reads_an_encrypted_run(tmp_path: Path, start_wor
             if codec:
                 command += ["--codec-endpoint", server.endpoint, "--codec-auth", f"Bearer {TOKEN}"]
             done = await asyncio.to_thread(
-                subprocess.run, command, capture_output=True, text=True, timeout=60, check=True
+                subprocess.run, command, capture_output=True, text=True, timeout=PATIENCE, check=True
             )
             return done.stdout
 

@@ -22,7 +22,7 @@ from tests.chaos.campaign import start as start_chaos
 from tests.chaos.workers import Nursery
 from tests.journal_agents import counted
 from tests.processes import DevServer, address_of
-from tests.support import StartedRun, World, tool_results, until
+from tests.support import StartedRun, World, short, tool_results, until
 
 pytestmark = pytest.mark.processes
 
@@ -35,7 +35,7 @@ def queue(client: Client, workspace: Path) -> World:
 
 @pytest.fixture
 def nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
-    with Nursery(address_of(client), workspace, heartbeat=1.0) as workers:
+    with Nursery(address_of(client), workspace, heartbeat=short()) as workers:
         yield workers
 
 
@@ -233,7 +233,7 @@ async def test_a_zombie_is_not_believed(client: Client, queue: World, nursery: N
     (queue.workspace / "hold").touch()
     cable = Cable(address_of(client))
     async with cable.laid() as address:
-        with Nursery(address, queue.workspace, heartbeat=1.0) as cut_off:
+        with Nursery(address, queue.workspace, heartbeat=short()) as cut_off:
             zombie = cut_off.fork(queue.settings.task_queue)
             run = await queue.start("payer", "go")
             await seen(queue, run, "pay start 1")
@@ -258,7 +258,7 @@ async def test_a_worker_that_stays_cut_off_stops(client: Client, queue: World, n
     hold.touch()
     cable = Cable(address_of(client))
     async with cable.laid() as address:
-        with Nursery(address, queue.workspace, heartbeat=1.0) as cut_off:
+        with Nursery(address, queue.workspace, heartbeat=short()) as cut_off:
             zombie = cut_off.fork(queue.settings.task_queue)
             run = await queue.start("held", "go")
             await seen(queue, run, "work start 1")
@@ -286,7 +286,7 @@ async def test_the_server_is_killed_again_and_again(tmp_path: Path, workspace: P
     """Runs go on across five deaths of the server; what it had acknowledged is not done again."""
     server, counts = DevServer(tmp_path), Counts()
     queue = f"queue-{uuid.uuid4().hex[:8]}"
-    with Nursery(server.address, workspace, heartbeat=2.0) as workers:
+    with Nursery(server.address, workspace, heartbeat=short(2)) as workers:
         async with server.up() as (client, process):
             workers.fork(queue)
             runs = [await start_chaos(client, queue) for _ in range(8)]

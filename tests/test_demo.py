@@ -16,7 +16,7 @@ from temporalio.client import Client
 
 from abeyance.attributes import check
 from tests.processes import DevServer, address_of, free_port, is_alive, on_terminal, started
-from tests.support import ROOT, until
+from tests.support import PATIENCE, ROOT, until
 
 pytestmark = pytest.mark.processes
 
@@ -49,7 +49,7 @@ async def all_gone(pids: set[int]) -> None:
     async def look() -> bool:
         return not any(is_alive(pid) for pid in pids)
 
-    await until(look, what=f"the processes {pids} to be gone", patience=20)
+    await until(look, what=f"the processes {pids} to be gone")
 
 
 @pytest.mark.parametrize("answer", ["y", "n", "t"])
@@ -57,7 +57,7 @@ async def test_decided_beforehand(answer: str, home: Path, env: Mapping[str, str
     """The files are really gone, or really kept, and the decision is told."""
     done = await asyncio.to_thread(
         subprocess.run, [*STARTER, "demo", "--answer", answer, "--json"],
-        cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+        cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
     told = json.loads(done.stdout.splitlines()[-1])
@@ -72,7 +72,7 @@ async def test_the_printed_command_decides(home: Path, env: Mapping[str, str], t
         assert left(home) == {"march.txt", *TOUCHED}
         (command,) = (line.strip() for line in said.splitlines() if "workflow signal" in line)
         done = await asyncio.to_thread(
-            subprocess.run, command, shell=True, cwd=home, env=env, capture_output=True, text=True, timeout=30,
+            subprocess.run, command, shell=True, cwd=home, env=env, capture_output=True, text=True, timeout=PATIENCE,
             check=False,
         )  # fmt: skip
         assert done.returncode == 0, f"{command}: {done.stderr}"
@@ -88,7 +88,7 @@ async def test_ctrl_c_then_go_on_at_a_terminal(home: Path, env: Mapping[str, str
         children = demo.children()
         assert len(children) == 2
         demo.interrupt()
-        assert await demo.ends(patience=30) == 130
+        assert await demo.ends() == 130
         assert "Traceback" not in demo.output
         await all_gone(children)
     assert left(home) == {"march.txt", *TOUCHED}
@@ -111,7 +111,7 @@ async def test_up_uses_a_server_that_answers(client: Client, home: Path, env: di
         children = up.children()
         assert len(children) == 1
         up.send(signal.SIGTERM)
-        assert await up.ends(patience=30) == 130
+        assert await up.ends() == 130
         assert "Traceback" not in up.output
         await all_gone(children)
     assert await client.count_workflows() is not None
@@ -136,5 +136,5 @@ async def test_sigterm_ends_what_up_started(home: Path, env: Mapping[str, str], 
         children = up.children()
         assert len(children) == 2
         up.send(signal.SIGTERM)
-        assert await up.ends(patience=30) == 130
+        assert await up.ends() == 130
         await all_gone(children)

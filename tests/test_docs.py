@@ -22,7 +22,7 @@ from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import address_of, environment, started
 from tests.sessions import snapshot
-from tests.support import ROOT, StartedRun, until
+from tests.support import PATIENCE, ROOT, StartedRun, until
 
 README = (ROOT / "README.md").read_text()
 BLOCKS = re.findall(r"```(\w*)\n(.*?)```", README, re.DOTALL)
@@ -39,7 +39,14 @@ async def run(command: str, env: dict[str, str]) -> str:
     words = shlex.split(command)
     words[0] = {"python": sys.executable, "temporal": temporal_binary()}[words[0]]
     done = await asyncio.to_thread(
-        subprocess.run, words, cwd=ROOT, env=os.environ | env, capture_output=True, text=True, timeout=60, check=False
+        subprocess.run,
+        words,
+        cwd=ROOT,
+        env=os.environ | env,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return str(done.stdout)

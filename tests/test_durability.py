@@ -19,7 +19,7 @@ from temporalio.testing import WorkflowEnvironment
 from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import DevServer, forget_dead_worker, identity_of, worker_process
-from tests.support import StartedRun, World, until
+from tests.support import StartedRun, World, short, until
 
 processes = pytest.mark.processes
 
@@ -31,7 +31,7 @@ def settings(workspace: Path) -> Settings:
         task_queue=f"queue-{uuid4().hex[:8]}",
         agents=("agents", "tests.agents"),
         workspace=workspace,
-        heartbeat_timeout=3,
+        heartbeat_timeout=short(3),
         shutdown_grace=1,
     )
 
@@ -152,12 +152,12 @@ async def test_an_idle_worker_leaves_when_asked(
     client: Client, settings: Settings, start_world: Start, tmp_path: Path
 ) -> None:
     """SIGTERM ends it with status 0, and what waits is taken up by another one."""
-    patient = replace(settings, shutdown_grace=30)
+    patient = replace(settings, shutdown_grace=3_600)
     async with worker_process(client, patient, tmp_path / "worker.log") as worker:
         run = await World(client, settings).start("file-manager", "Delete a.txt")
         await run.reaches("waiting", approvals=1)
         worker.send(signal.SIGTERM)
-        assert await worker.ends(patience=10) == 0
+        assert await worker.ends() == 0
         assert "Traceback" not in worker.output
     async with start_world(task_queue=settings.task_queue) as world:
         await run.handle.signal("approve")
@@ -174,10 +174,10 @@ async def test_a_worker_in_a_turn_leaves_when_asked(
         run = await World(client, settings).start("patient", "go")
         await tool_notes(settings.workspace, 1)
         worker.send(signal.SIGTERM)
-        assert await worker.ends(patience=15) == 0
+        assert await worker.ends() == 0
     assert patience(settings.workspace)[0] == "started"
     assert not [note for note in patience(settings.workspace) if note.startswith("ended")]
-    async with start_world(task_queue=settings.task_queue, heartbeat_timeout=3):
+    async with start_world(task_queue=settings.task_queue, heartbeat_timeout=short(3)):
         (settings.workspace / "go").touch()
         result = await run.result()
     assert result.message == "Done."
@@ -202,7 +202,7 @@ async def test_a_run_is_cancelled_while_it_waits(start_world: Start) -> None:
 
 async def test_a_run_is_cancelled_while_a_tool_works(start_world: Start) -> None:
     """The tool is told to stop, and the run ends as cancelled, not parked."""
-    async with start_world(heartbeat_timeout=1) as world:
+    async with start_world(heartbeat_timeout=short()) as world:
         run = await world.start("patient", "go")
         await tool_notes(world.workspace, 1)
         await run.handle.cancel()

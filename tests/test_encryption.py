@@ -29,7 +29,7 @@ from tests.command_line import Cli
 from tests.conftest import Start
 from tests.processes import DevServer, address_of, environment, forget_dead_worker
 from tests.storages import forged
-from tests.support import StartedRun, World, a_key, until, with_converter
+from tests.support import PATIENCE, StartedRun, World, a_key, until, with_converter
 
 A, B = a_key("a"), a_key("b")
 SAID = (
@@ -115,7 +115,7 @@ async def a_task_fails(run: StartedRun) -> str:
 def by_hand(client: Client, run: str, *arguments: str) -> None:
     """Send a signal with the real `temporal`, which has no key."""
     command = [temporal_binary(), "workflow", "signal", "-w", run, *arguments, "--address", address_of(client)]
-    subprocess.run(command, check=True, capture_output=True, timeout=60)
+    subprocess.run(command, check=True, capture_output=True, timeout=PATIENCE)
 
 
 async def test_the_key_is_changed_while_a_run_waits(start_world: Start, client: Client) -> None:

@@ -23,11 +23,10 @@ from temporalio.exceptions import ApplicationError
 from abeyance.contracts import WORKFLOW_TYPE, RunResult, RunStatus
 from abeyance.devserver import temporal_binary
 from tests.processes import address_of
-from tests.support import StartedRun, World, until
+from tests.support import PATIENCE, StartedRun, World, until
 
 ALL = {"a.txt", "b.txt", "c.txt", "d.txt"}
 MEGABYTE = "x" * 1_000_000
-QUICK = 15
 
 
 async def temporal(world: World, *arguments: str) -> subprocess.CompletedProcess[str]:
@@ -35,7 +34,7 @@ async def temporal(world: World, *arguments: str) -> subprocess.CompletedProcess
     command = [temporal_binary(), "workflow", *arguments]
     env = os.environ | {"TEMPORAL_ADDRESS": address_of(world.client)}
     return await asyncio.to_thread(
-        subprocess.run, command, env=env, capture_output=True, text=True, timeout=30, check=False
+        subprocess.run, command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
     )
 
 
@@ -56,10 +55,10 @@ async def refuses(run: StartedRun, before: RunStatus, count: int, reason: str) -
     """Wait for the `count`th refusal, and check that it is readable, says `reason`, and that nothing else happened."""
 
     async def look() -> RunStatus | None:
-        status = await asyncio.wait_for(run.status(), QUICK)
+        status = await asyncio.wait_for(run.status(), PATIENCE)
         return status if status.refused_count >= count else None
 
-    status = await until(look, what=f"refusal {count}: {reason}", patience=QUICK)
+    status = await until(look, what=f"refusal {count}: {reason}")
     assert status.refused_count == count
     refused = status.refused[-1].refused or ""
     assert refused
@@ -265,7 +264,7 @@ async def test_a_malformed_start_fails_at_once(case: str, world: World) -> None:
         task_queue=world.settings.task_queue,
     )
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), QUICK)
+        await asyncio.wait_for(handle.result(), PATIENCE)
     cause = failure.value.cause
     assert isinstance(cause, ApplicationError)
     assert cause.type == "BadRequest"
@@ -306,7 +305,7 @@ PARKED = {
 async def test_what_cannot_run_is_parked(agent: str, world: World) -> None:
     """It says why, refuses answers, tries again when told to, and fails with the reason when it is given up."""
     run = await world.start(agent, "go")
-    status = await asyncio.wait_for(run.reaches("parked"), QUICK)
+    status = await asyncio.wait_for(run.reaches("parked"), PATIENCE)
     assert PARKED[agent] in (status.problem or "")
     await run.handle.signal("approve")
     await run.refuses(1)
@@ -324,7 +323,7 @@ async def test_what_cannot_run_is_parked(agent: str, world: World) -> None:
     assert ["2 arrived" in (d.refused or "") for d in status.refused] == [False, False, True]
     await run.handle.signal("abort")
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(run.result(), QUICK)
+        await asyncio.wait_for(run.result(), PATIENCE)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.value.cause.type == "Aborted"
     assert PARKED[agent] in failure.value.cause.message
@@ -347,7 +346,7 @@ async def test_an_answer_that_is_hard_to_carry(answer: str, world: World) -> Non
     await run.handle.signal("respond", RawValue(Payload(metadata={"encoding": b"json/plain"}, data=data)))
     await refuses(run, before, 1, reason)
     await run.handle.signal("approve")
-    await asyncio.wait_for(run.result(), QUICK)
+    await asyncio.wait_for(run.result(), PATIENCE)
     assert world.files() == ALL - {"a.txt"}
 
 
@@ -361,6 +360,6 @@ async def test_options_that_are_hard_to_carry_fail_the_start(world: World) -> No
         task_queue=world.settings.task_queue,
     )
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), QUICK)
+        await asyncio.wait_for(handle.result(), PATIENCE)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.value.cause.type == "BadRequest"

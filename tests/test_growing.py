@@ -29,7 +29,7 @@ from abeyance.settings import Settings
 from activities.conversations import Conversations
 from tests.conftest import Start
 from tests.processes import DevServer, forget_dead_worker, worker_process
-from tests.support import StartedRun, World, noise, until
+from tests.support import StartedRun, World, noise, short, until
 
 HISTORY = "limit.historyCount.suggestContinueAsNew"
 
@@ -369,7 +369,7 @@ async def test_many_turns_with_approvals_and_workers_killed(tmp_path: Path, work
     Every prompt takes two turns or one; the environment's TURNS says how many prompts there are.
     """
     settings = Settings(
-        task_queue=f"queue-{uuid.uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=1, shutdown_grace=1
+        task_queue=f"queue-{uuid.uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=short(), shutdown_grace=1
     )
     turns = int(os.environ.get("TURNS", "40"))
     agents = "tests.session_agents"

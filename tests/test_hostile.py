@@ -15,7 +15,7 @@ from tests.chaos.workers import Nursery
 from tests.conftest import Start
 from tests.journal_agents import counted
 from tests.processes import address_of
-from tests.support import StartedRun, World
+from tests.support import StartedRun, World, short
 from tests.test_crash import dead
 
 pytestmark = pytest.mark.processes
@@ -28,7 +28,7 @@ def queue(client: Client, workspace: Path) -> World:
 
 @pytest.fixture
 def nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
-    with Nursery(address_of(client), workspace, heartbeat=1.0, agents=["tests.hostile_agents"]) as workers:
+    with Nursery(address_of(client), workspace, heartbeat=short(), agents=["tests.hostile_agents"]) as workers:
         yield workers
 
 

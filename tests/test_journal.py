@@ -20,7 +20,7 @@ from activities import invocation
 from activities.journal import Journal
 from tests.conftest import Start
 from tests.journal_agents import GATES, counted
-from tests.support import StartedRun, World, until
+from tests.support import PATIENCE, StartedRun, World, short, until
 
 
 async def activities(run: StartedRun) -> list[Any]:
@@ -159,12 +159,14 @@ async def test_a_cancelled_run_stops_its_tool(world: World) -> None:
 
 async def test_a_paused_activity_stops_at_a_safe_point(start_world: Start) -> None:
     """`temporal activity pause` holds the turn; after `unpause` it goes on without doing anything again."""
-    async with start_world(heartbeat_timeout=2) as world:
+    async with start_world(heartbeat_timeout=short(2)) as world:
         run = await world.start("waits-in-tool", "go")
         await until(lambda: _seen(world, run, "wait started"), what="the tool to start")
         pending = (await run.handle.describe()).raw_description.pending_activities[0]
         await _activity(world, "pause", run.id, pending.activity_id)
-        await asyncio.sleep(1)  # a keep-alive has to tell the turn; nothing outside shows that it did
+        # The next heartbeat's reply tells the turn, and the heartbeat after that shows that it has been told.
+        for _ in range(2):
+            await _another_heartbeat(run)
         GATES[run.id].set()
 
         async def held() -> bool:
@@ -218,21 +220,23 @@ async def test_a_hook_may_ask_for_another_try_of_a_call(start_world: Start) -> N
 
 
 async def test_a_hook_that_blocks_holds_up_nobody(start_world: Start) -> None:
-    """Its own heartbeats go on: with a heartbeat timeout below the hook's two seconds, one attempt is enough."""
-    async with start_world(heartbeat_timeout=1) as world:
-        run = await world.start("slow-hook", "go")
+    """Its own heartbeats go on: with a heartbeat timeout of half the time that the hook takes, one attempt is enough."""
+    timeout = short()
+    async with start_world(heartbeat_timeout=timeout) as world:
+        run = await world.start("slow-hook", "go", options={"seconds": 2 * timeout})
         await run.result()
         assert [started.attempt for started in await activities(run)] == [1]
 
 
 async def test_a_tool_may_take_much_longer_than_the_heartbeat_timeout(start_world: Start) -> None:
     """The worker's core has a timer of its own for silent activities, which does not see these heartbeats."""
-    async with start_world(heartbeat_timeout=1) as world:
+    timeout = short()
+    async with start_world(heartbeat_timeout=timeout) as world:
         hold = world.workspace / "hold"
         hold.touch()
         run = await world.start("held", "go")
         await until(lambda: _seen(world, run, "work start 1"), what="the tool to start")
-        await asyncio.sleep(9)  # that timer strikes five seconds after the timeout, and cannot be observed
+        await asyncio.sleep(timeout + 6)  # that timer strikes five seconds after the timeout, and cannot be observed
         hold.unlink()
         await run.result()
         effects = counted(world.workspace, run.id)
@@ -244,6 +248,21 @@ async def _seen(world: World, run: StartedRun, effect: str) -> bool:
     return bool(counted(world.workspace, run.id)[effect])
 
 
+async def _another_heartbeat(run: StartedRun) -> None:
+    """Wait until the server has had another heartbeat of the run's activity than the one it had last."""
+
+    async def latest() -> int | None:
+        pending = (await run.handle.describe()).raw_description.pending_activities
+        return pending[0].last_heartbeat_time.ToNanoseconds() if pending else None
+
+    before = await latest()
+
+    async def look() -> bool:
+        return await latest() != before
+
+    await until(look, what="another heartbeat")
+
+
 async def _activity(world: World, verb: str, run: str, activity_id: str) -> None:
     from temporalio.api.common.v1 import WorkflowExecution
     from temporalio.api.workflowservice.v1 import PauseActivityRequest, UnpauseActivityRequest
@@ -253,12 +272,12 @@ async def _activity(world: World, verb: str, run: str, activity_id: str) -> None
     if verb == "pause":
         await service.pause_activity(
             PauseActivityRequest(namespace=namespace, execution=execution, id=activity_id),
-            timeout=timedelta(seconds=10),
+            timeout=timedelta(seconds=PATIENCE),
         )
     else:
         await service.unpause_activity(
             UnpauseActivityRequest(namespace=namespace, execution=execution, id=activity_id),
-            timeout=timedelta(seconds=10),
+            timeout=timedelta(seconds=PATIENCE),
         )
 
 

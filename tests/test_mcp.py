@@ -52,7 +52,7 @@ async def gone(pid: int) -> None:
     async def look() -> bool:
         return not is_alive(pid)
 
-    await until(look, what=f"the MCP server {pid} to end", patience=10)
+    await until(look, what=f"the MCP server {pid} to end")
 
 
 async def killed_in_the_middle(queue: World, nursery: Nursery, *calls: dict[str, Any]) -> list[StartedRun]:

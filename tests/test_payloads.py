@@ -16,10 +16,8 @@ from abeyance.answers import Undecodable
 from abeyance.contracts import LARGEST_OPTIONS, LONGEST_NAME, WORKFLOW_TYPE, Response
 from abeyance.payloads import WorkerPayloadConverter
 from tests.conftest import Start
-from tests.support import World
+from tests.support import PATIENCE, World
 from tests.test_forgiving import refuses
-
-QUICK = 15
 
 
 def payload(data: bytes, encoding: bytes | None = b"json/plain", **metadata: bytes) -> Payload:
@@ -94,7 +92,7 @@ async def test_what_cannot_be_decoded_is_refused_with_words(world: World) -> Non
         await run.handle.signal("approve", RawValue(unreadable))
         await refuses(run, before, count, "It")
         with pytest.raises(WorkflowUpdateFailedError) as refused:
-            await asyncio.wait_for(run.handle.execute_update("decide", RawValue(unreadable)), QUICK)
+            await asyncio.wait_for(run.handle.execute_update("decide", RawValue(unreadable)), PATIENCE)
         assert isinstance(refused.value.cause, ApplicationError)
         assert refused.value.cause.type == "Refused"
     await run.handle.signal("approve")
@@ -109,7 +107,7 @@ async def failed_start(world: World, start: Any) -> str:
         WORKFLOW_TYPE, start, id=f"bad-{uuid.uuid4().hex[:8]}", task_queue=world.settings.task_queue
     )
     with pytest.raises(WorkflowFailureError) as failure:
-        await asyncio.wait_for(handle.result(), QUICK)
+        await asyncio.wait_for(handle.result(), PATIENCE)
     assert isinstance(failure.value.cause, ApplicationError)
     assert failure.value.cause.type == "BadRequest"
     return failure.value.cause.message

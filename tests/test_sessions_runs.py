@@ -33,7 +33,7 @@ from tests.conftest import Start
 from tests.processes import DevServer, worker_process
 from tests.session_agents import Clerk
 from tests.sessions import BUCKET, s3_env, s3_server  # noqa: F401 - fixtures
-from tests.support import StartedRun, World, until
+from tests.support import StartedRun, World, short, until
 
 
 @pytest.fixture
@@ -182,7 +182,7 @@ async def test_worker_and_server_die_around_the_write(
     point: str, tmp_path: Path, workspace: Path, place: Place, name: str
 ) -> None:
     """Before the session's write, and between the write and its acknowledgement: it is written once."""
-    settings = Settings(task_queue=f"queue-{name}", workspace=workspace, heartbeat_timeout=1, shutdown_grace=1)
+    settings = Settings(task_queue=f"queue-{name}", workspace=workspace, heartbeat_timeout=short(), shutdown_grace=1)
     env = {"ABEYANCE_AGENTS": "tests.session_agents", "ABEYANCE_SESSIONS": str(place)}
     request = RunRequest.parse({"agent": "clerk", "prompt": "note one", "session": name})
     server = DevServer(tmp_path)

@@ -33,6 +33,7 @@ def test_every_setting_is_read() -> None:
             "ABEYANCE_KEYS_FILE": "/run/secrets/keys",
             "ABEYANCE_HEARTBEAT_TIMEOUT": "2.5",
             "ABEYANCE_SHUTDOWN_GRACE": "0",
+            "ABEYANCE_WORKER_TIMEOUT": "0.5",
         }
     )
     assert settings == Settings(
@@ -47,6 +48,7 @@ def test_every_setting_is_read() -> None:
         keys_file=Path("/run/secrets/keys"),
         heartbeat_timeout=2.5,
         shutdown_grace=0.0,
+        worker_timeout=0.5,
     )
     assert "secret" not in repr(settings).replace("/run/secrets/", "")
 

@@ -30,7 +30,7 @@ from activities.journal import MOST_RAN, Call, Journal
 from tests.chaos.workers import Nursery
 from tests.conftest import Start
 from tests.processes import address_of
-from tests.support import World, until
+from tests.support import World, short, until
 from workflows.story import APPROVALS_BYTES, DECISIONS_BYTES, TURNS_BYTES, Story, Told, latest, summary
 
 AT = "2026-01-02T03:04:05+00:00"
@@ -211,7 +211,7 @@ def queue(client: Client, workspace: Path) -> World:
 
 @pytest.fixture
 def nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
-    with Nursery(address_of(client), workspace, heartbeat=1.0) as workers:
+    with Nursery(address_of(client), workspace, heartbeat=short()) as workers:
         yield workers
 
 

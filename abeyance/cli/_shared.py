@@ -59,7 +59,7 @@ def with_runs(work: Callable[[Runs], Awaitable[T]]) -> T:
         from abeyance.runs import Runs
 
         given = settings()
-        return await work(Runs(await connect(given), given.task_queue))
+        return await work(Runs(await connect(given), given.task_queue, given.worker_timeout))
 
     return call(run)
 
