@@ -32,10 +32,11 @@ fuzz: .venv/installed
 test-ui: .venv/installed-ui
 	$(BIN)/python -m pytest -q tests/ui $(ARGS)
 
-# Kills workers at every point of the journal, then at random under RUNS runs, then under one run of 300 prompts; races
-# prompts against the end of runs, and starts against each other.
+# Kills workers at every point of the journal, then at random until KILLS have died (or during RUNS runs), under runs with
+# every other fault there is (FAULTS chooses); then under one run of 300 prompts; races prompts against the end of runs,
+# and starts against each other.
 chaos: .venv/installed
-	$(BIN)/python -m tests.chaos --runs $(or $(RUNS),1000)
+	$(BIN)/python -m tests.chaos --kills $(or $(KILLS),1000) --faults $(or $(FAULTS),all) $(if $(RUNS),--runs $(RUNS))
 	TURNS=300 STARTS=100 RACES=300 EDITS=3000 $(BIN)/python -m pytest -q --timeout 1800 tests/test_growing.py tests/test_carried.py \
 		tests/test_sessions_runs.py tests/test_deltas.py
 

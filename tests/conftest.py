@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import boto3
+import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 from temporalio.client import Client
@@ -32,6 +33,12 @@ TEST_AGENTS = (
     "tests.mcp_agents",
     "tests.session_agents",
 )
+
+# How long an example takes says nothing but how busy the machine is.
+hypothesis.settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("any machine")
 
 # No test may reach a real model or a real account, whatever the machine's environment holds.
 for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPORAL_", "AWS_"))]:

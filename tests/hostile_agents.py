@@ -14,7 +14,7 @@ from strands.types.tools import AgentTool
 from abeyance import AgentContext, ToolCall, agent, idempotency_key
 from tests.chaos.agents import CountingModel, Effects, effects_of
 from tests.journal_agents import _build, _die_if_asked
-from tests.support import noise
+from tests.support import noise, short
 
 
 def ask(event: BeforeToolCallEvent) -> None:
@@ -33,7 +33,7 @@ def pay_tool(context: AgentContext) -> AgentTool:
     def pay() -> str:
         """Pay, and die if a file says so."""
         effects.add("pay", "start")
-        time.sleep(0.4)  # so that what went before has reached the server
+        time.sleep(short(0.4))  # so that what went before has reached the server
         _die_if_asked(context.workspace)
         return "paid"
 
@@ -85,7 +85,7 @@ def flaky(context: AgentContext) -> Agent:
 
     def hook(event: AfterToolCallEvent) -> None:
         if event.result["status"] == "error":
-            time.sleep(0.5)  # so that the result has reached the server
+            time.sleep(short(0.5))  # so that the result has reached the server
             _die_if_asked(context.workspace)
             event.retry = True
 

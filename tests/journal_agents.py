@@ -16,6 +16,7 @@ from strands.hooks import AfterToolCallEvent, BeforeToolCallEvent
 
 from abeyance import AgentContext, ToolCall, agent, call_attempt, idempotency_key
 from tests.chaos.agents import CountingModel, Effects, effects_of
+from tests.support import short
 
 GATES: dict[str, threading.Event] = {}
 """Events that tests set to let a tool go on, by run id; they work in the test's own process only."""
@@ -192,7 +193,7 @@ def three_at_once(context: AgentContext) -> Agent:
     def dies() -> str:
         """Die the first time, when the others are where they stay."""
         effects.add("dies", "start")
-        time.sleep(0.5)  # so that the finish of `fast` has reached the server
+        time.sleep(short(0.5))  # so that the finish of `fast` has reached the server
         _die_if_asked(context.workspace)
         effects.add("dies", "finish")
         return "dies"
@@ -215,7 +216,7 @@ def dies_at_twenty(context: AgentContext) -> Agent:
         """Take a step."""
         effects.add("step", str(n))
         if n == 20:
-            time.sleep(0.3)  # so that everything before has reached the server
+            time.sleep(short(0.3))  # so that everything before has reached the server
             _die_if_asked(context.workspace)
         return f"step {n}"
 

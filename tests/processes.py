@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import pty
+import random
 import signal
 import socket
 import subprocess
@@ -29,11 +30,12 @@ AGENTS = "agents,tests.agents"
 
 
 def free_port() -> int:
-    """A port of the loopback interface that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of the loopback interface that nobody listens on, of those that no outgoing connection is given."""
+    while True:
+        port = random.randrange(15_000, 32_000)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def address_of(client: Client) -> str:
@@ -43,7 +45,13 @@ def address_of(client: Client) -> str:
 
 def environment(address: str, settings: Settings | None = None, **more: str) -> dict[str, str]:
     """The environment of a program of this project that is to use that server and those settings."""
-    given = {"TEMPORAL_ADDRESS": address, "ABEYANCE_AGENTS": AGENTS, "PYTHONPATH": str(ROOT)}
+    given = {
+        "TEMPORAL_ADDRESS": address,
+        "ABEYANCE_AGENTS": AGENTS,
+        "PYTHONPATH": str(ROOT),
+        # A worker of a busy machine answers late, and what commands say then is for one that does not answer at all.
+        "ABEYANCE_WORKER_TIMEOUT": "120",
+    }
     if settings:
         given |= {
             "ABEYANCE_TASK_QUEUE": settings.task_queue,

@@ -31,9 +31,9 @@ T = TypeVar("T")
 
 
 def short(seconds: float = 1.0) -> float:
-    """A heartbeat timeout of so many seconds on a quiet machine, and more on a busy one.
+    """So many seconds on a quiet machine, and more on a busy one: for what nothing outside shows.
 
-    There a worker may come to its heartbeats late, and one that lives must not count as dead.
+    As a heartbeat timeout, it does not make a worker look dead that only comes late to its heartbeats.
     """
     return seconds * min(15.0, max(1.0, os.getloadavg()[0] / (1.5 * (os.cpu_count() or 1))))
 

@@ -170,7 +170,7 @@ async def test_without_a_worker(cli: Cli, settings: Settings, start_world: Start
         await cli("start", "file-manager", "Delete a.txt", "--id", run)
         started_ = StartedRun(world.client.get_workflow_handle(run))
         await started_.reaches("waiting")
-    assert "No worker answered" in (await cli("approve", run, "--by", "alice")).stdout
+    assert "No worker answered" in (await cli("approve", run, "--by", "alice", ABEYANCE_WORKER_TIMEOUT="1")).stdout
     assert "a.txt" in world.files()
     async with start_world(task_queue=settings.task_queue) as world:
         status = await started_.reaches("completed")

@@ -108,7 +108,7 @@ async def test_say_and_finish(cli: Cli, settings: Settings, start_world: Start) 
         said = (await cli("say", run, "note two", "--by", "ann")).stdout
         assert said.strip() == f"{run} has taken it, as number 1 of the prompts that wait for their turn."
         assert await cli.json("say", run, "note three") == {"run": run, "place": 2, "via": "update"}
-    assert (await cli.json("say", run, "note four"))["via"] == "signal"
+    assert (await cli.json("say", run, "note four", ABEYANCE_WORKER_TIMEOUT="1"))["via"] == "signal"
     async with start_world(task_queue=settings.task_queue) as world:
         await found(world, run).reaches("waiting", approvals=1)
         await cli("approve", run)

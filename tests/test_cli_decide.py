@@ -38,10 +38,10 @@ def cli(client: Client, settings: Settings, tmp_path: Path) -> Cli:
 
 
 @contextmanager
-def typing_at(cli: Cli, tmp_path: Path, *arguments: str) -> Iterator[Terminal]:
+def typing_at(cli: Cli, tmp_path: Path, *arguments: str, **env: str) -> Iterator[Terminal]:
     """A command on a terminal of 60 columns, as a telephone shows it."""
     command = [sys.executable, "starter.py", *arguments]
-    with on_terminal(command, cli.env | {"COLUMNS": "60"}, tmp_path / f"{uuid4().hex}.log") as terminal:
+    with on_terminal(command, cli.env | {"COLUMNS": "60"} | env, tmp_path / f"{uuid4().hex}.log") as terminal:
         yield terminal
 
 
@@ -119,10 +119,10 @@ async def test_without_a_worker_it_says_what_was_sent(
     async with start_world(task_queue=settings.task_queue) as world:
         run = await world.start("file-manager", "Delete a.txt; delete b.txt; delete c.txt")
         await run.reaches("waiting", approvals=3)
-    said = (await cli("approve", run.id, "1", "--by", "ann")).stdout
+    said = (await cli("approve", run.id, "1", "--by", "ann", ABEYANCE_WORKER_TIMEOUT="1")).stdout
     assert f'{run.id}: sent y to 1 delete_files {{"paths": ["a.txt"]}} by ann' in said
     assert "No worker answered, so it waits as a signal" in said
-    with typing_at(cli, tmp_path, "respond", run.id) as terminal:
+    with typing_at(cli, tmp_path, "respond", run.id, ABEYANCE_WORKER_TIMEOUT="1") as terminal:
         assert "what was last recorded" in await terminal.says("Which one")
         terminal.type("2\n")
         await terminal.says("Your answer")
@@ -263,7 +263,9 @@ async def test_a_call_in_doubt_is_settled_on_a_terminal(
         await until(recorded, what="the question to be in the memo")
         if not answers:
             nursery.kill(second)
-        with typing_at(cli, tmp_path, "respond", run.id) as terminal:
+        with typing_at(
+            cli, tmp_path, "respond", run.id, **({} if answers else {"ABEYANCE_WORKER_TIMEOUT": "1"})
+        ) as terminal:
             said = await terminal.says("Your answer (retry, skip, result)")
             assert "retry: run it again" in said
             terminal.type("result\n")

@@ -276,7 +276,7 @@ async def test_a_worker_that_stays_cut_off_stops(client: Client, queue: World, n
                 return counted(queue.workspace, run.id)["work finish 1"] == 2
 
             await until(both_finished, what="the cut-off worker's tool to end")
-            await asyncio.sleep(1)  # a further step of the cut-off worker, if it took one, would show by now
+            await asyncio.sleep(short())  # a further step of the cut-off worker, if it took one, would show by now
             assert not cut_off.has_died(zombie)
     effects = counted(queue.workspace, run.id)
     assert (effects["model 1"], effects["work start 2"], effects["model 2"]) == (1, 1, 1)
@@ -324,7 +324,7 @@ async def test_a_rolling_restart_costs_no_attempt(queue: World, patient_nursery:
     await asyncio.gather(*(seen(queue, run, "work start 1") for run in busy))
     nursery.fork(name)
     nursery.kill(old[0], signal.SIGTERM)
-    await asyncio.sleep(0.5)  # so that the worker is stopping while its tools are still at work
+    await asyncio.sleep(short(0.5))  # so that the worker is stopping while its tools are still at work
     hold.unlink()
     await dead(nursery, old[0])
     nursery.fork(name)

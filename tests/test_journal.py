@@ -220,7 +220,7 @@ async def test_a_hook_may_ask_for_another_try_of_a_call(start_world: Start) -> N
 
 
 async def test_a_hook_that_blocks_holds_up_nobody(start_world: Start) -> None:
-    """Its own heartbeats go on: with a heartbeat timeout of half the time that the hook takes, one attempt is enough."""
+    """Its own heartbeats go on: with a heartbeat timeout of half the time that it takes, one attempt is enough."""
     timeout = short()
     async with start_world(heartbeat_timeout=timeout) as world:
         run = await world.start("slow-hook", "go", options={"seconds": 2 * timeout})

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from temporalio.client import Client, WorkflowExecutionDescription, WorkflowExecutionStatus, WorkflowFailureError
+from temporalio.exceptions import WorkflowAlreadyStartedError
 from temporalio.service import RPCError
 
 from abeyance.contracts import APPROVALS_MEMO, PROBLEM_MEMO, SINCE_MEMO, WORKFLOW_TYPE, RunResult
@@ -328,15 +329,20 @@ def _same(reply: Any, message: dict[str, Any]) -> bool:
     return uses == [(call.name, call.input) for call in calls]
 
 
-async def start(client: Client, task_queue: str, plan: Plan = PLAIN) -> str:
+async def start(client: Client, task_queue: str, plan: Plan = PLAIN, *, run: str = "") -> str:
     """Start one chaos run; gives its id."""
-    run = f"chaos-{uuid.uuid4().hex[:10]}"
-    await client.start_workflow(
-        WORKFLOW_TYPE,
-        {"agent": plan.agent, "prompt": "go", "options": plan.options},
-        id=run,
-        task_queue=task_queue,
-        # How long a workflow task waits for a worker that has died; ten seconds by default.
-        task_timeout=timedelta(seconds=2),
-    )
-    return run
+    run = run or f"chaos-{uuid.uuid4().hex[:10]}"
+    while True:
+        # A server that is busy may not answer in time, and may have started it all the same.
+        with suppress(RPCError, WorkflowAlreadyStartedError):
+            await client.start_workflow(
+                WORKFLOW_TYPE,
+                {"agent": plan.agent, "prompt": "go", "options": plan.options},
+                id=run,
+                task_queue=task_queue,
+                # How long a workflow task waits for a worker that has died; ten seconds by default.
+                task_timeout=timedelta(seconds=2),
+            )
+        with suppress(RPCError):
+            await client.get_workflow_handle(run).describe(rpc_timeout=RPC_TIMEOUT)
+            return run

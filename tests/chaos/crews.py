@@ -14,18 +14,17 @@ from pathlib import Path
 from temporalio.client import Client
 from temporalio.service import RPCError
 
-from abeyance.contracts import WORKFLOW_TYPE
 from tests.chaos.agents import Effects, effects_of
 from tests.chaos.campaign import RPC_TIMEOUT, Probe, start
 from tests.chaos.counts import Counts
-from tests.chaos.faults import drawn
+from tests.chaos.faults import Plan, drawn
 from tests.chaos.workers import Nursery
 
 POINTS = ("about to write", "written", "model answered", "tool running")
 AGENTS = ("chaos", "chaos-below")
 PULSE_SECONDS = 120.0
 """How long a worker that is alone may take for one little run: longer than any wait between two attempts."""
-LEAVING_SECONDS = 60.0
+LEAVING_SECONDS = 120.0
 
 
 @dataclass
@@ -170,13 +169,11 @@ class Crew:
         others = len(self._members) - (chosen in self._members)
         self._members = [chosen]
         run = f"chaos-pulse-{random.randrange(16**8):08x}"
-        handle = await self._client.start_workflow(
-            WORKFLOW_TYPE, {"agent": "chaos-pulse", "prompt": "go"}, id=run, task_queue=self.queue
-        )
+        await start(self._client, self.queue, Plan(agent="chaos-pulse"), run=run)
         if await self._pulse(chosen, run):
             self._counts.auditions += 1
         with suppress(RPCError):
-            await handle.terminate("the worker was seen")
+            await self._client.get_workflow_handle(run).terminate("the worker was seen")
         self._pulsing = False
         lacking = [True] if "mixed" in self._traits else []
         self.replace_the_dead()

@@ -111,7 +111,8 @@ async def under_fire(
     forgers = Worker(
         client, task_queue=FORGERS_QUEUE, workflows=[Forger, FalseRun], workflow_runner=UnsandboxedWorkflowRunner()
     )
-    with Nursery(client.service_client.config.target_host, workspace, HEARTBEAT) as nursery:
+    address, log = client.service_client.config.target_host, workspace / "workers.log"
+    with Nursery(address, workspace, HEARTBEAT, log=log) as nursery:
         queues = [f"chaos-{n}-{uuid.uuid4().hex[:6]}" for n in range(crews)]
         everyone = [
             Crew(client, nursery, workspace, counts, faults, _shared_out(traits, n), queue)

@@ -25,14 +25,23 @@ class Nursery:
         workspace: where effects are counted.
         heartbeat: the heartbeat timeout, in seconds.
         agents: the modules whose agents the workers run.
+        log: where what they log goes, by default where this process's does.
     """
 
-    def __init__(self, address: str, workspace: Path, heartbeat: float, agents: Sequence[str] = AGENTS):
+    def __init__(
+        self,
+        address: str,
+        workspace: Path,
+        heartbeat: float,
+        agents: Sequence[str] = AGENTS,
+        log: Path | None = None,
+    ):
         given = {"address": address, "workspace": str(workspace), "heartbeat": heartbeat, "agents": list(agents)}
         self._parent = subprocess.Popen(
             [sys.executable, "-m", "tests.chaos.workers", json.dumps(given)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
+            stderr=log.open("ab") if log else None,
             text=True,
             start_new_session=True,
         )
@@ -117,7 +126,7 @@ async def _serve(given: dict[str, Any], order: dict[str, Any], registrations: An
         workspace=Path(given["workspace"]),
         sessions=Place(Path(given["workspace"]) / ".sessions"),
         heartbeat_timeout=given["heartbeat"],
-        shutdown_grace=5,
+        shutdown_grace=30,
         test_fault=order["fault"],
     )
     stop = asyncio.Event()
