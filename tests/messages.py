@@ -9,6 +9,7 @@ import json
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from random import Random
 from typing import Any
 
@@ -109,9 +110,10 @@ METADATA: list[tuple[tuple[str, bytes], ...]] = [()] * 40 + [
 ARGUMENTS = [1] * 30 + [0, 2, 3]
 
 
-def generated(count: int, different: int = 2_500) -> list[Message]:
-    """As many messages, always the same: contents that Hypothesis thinks of, under names and encodings by lot."""
-    contents: list[bytes] = []
+@cache
+def contents(different: int) -> list[bytes]:
+    """About so many contents of payloads that Hypothesis thinks of, always the same."""
+    found: list[bytes] = []
 
     @settings(
         max_examples=different,
@@ -123,15 +125,21 @@ def generated(count: int, different: int = 2_500) -> list[Message]:
     )
     @given(DATA)
     def collect(data: bytes) -> None:
-        contents.append(data)
+        found.append(data)
 
     collect()
+    return found
+
+
+def generated(count: int, different: int = 2_500) -> list[Message]:
+    """As many messages, always the same: contents that Hypothesis thinks of, under names and encodings by lot."""
+    known = contents(different)
     lot = Random(count)
 
     def message() -> Message:
         kind, names = ("update", UPDATES) if lot.random() < 0.25 else ("signal", SIGNALS)
         payloads = [
-            (lot.choice(ENCODINGS), lot.choice(METADATA), lot.choice(contents)) for _ in range(lot.choice(ARGUMENTS))
+            (lot.choice(ENCODINGS), lot.choice(METADATA), lot.choice(known)) for _ in range(lot.choice(ARGUMENTS))
         ]
         return Message(kind, lot.choice(names), tuple(payloads))
 

@@ -22,9 +22,10 @@ async def test_killed_at_every_point(client: Client, tmp_path: Path) -> None:
     # The script has five model calls and nine tool calls; each point must really have been reached.
     assert counts["model answered"].kills >= 5
     assert counts["tool running"].kills >= 9
-    # How many writes there are depends on how many marks share one.
-    assert counts["about to write"].kills >= 8
-    assert counts["written"].kills >= 8
+    # How many writes there are depends on how many marks share one, and on a busy machine more do. Each once-only call
+    # (there are four) has one of its own before it starts, which nothing that comes later can share.
+    assert counts["about to write"].kills >= 4
+    assert counts["written"].kills >= 4
     assert sum(counted.doubts for counted in counts.values()) > 0
 
 
