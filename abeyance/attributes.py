@@ -20,6 +20,8 @@ from temporalio.client import Client
 from temporalio.common import SearchAttributeKey, SearchAttributePair, SearchAttributeUpdate, TypedSearchAttributes
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance.printable import one_line, visible
+
 AGENT = SearchAttributeKey.for_keyword("AbeyanceAgent")
 STATE = SearchAttributeKey.for_keyword("AbeyanceState")
 OPEN = SearchAttributeKey.for_int("AbeyanceOpen")
@@ -227,7 +229,7 @@ def word(text: str) -> str:
 
     Quotes and backslashes in a query mean different things to the server's different databases.
     """
-    flat = "".join(c if c.isprintable() and c not in "'\"\\" else "_" for c in " ".join(text.split()))
+    flat = "".join(c if c.isprintable() and c not in "'\"\\" else "_" for c in one_line(visible(text)))
     return flat if len(flat) <= LONGEST_WORD else f"{flat[: LONGEST_WORD - 1]}{MORE}"
 
 

@@ -12,7 +12,8 @@ from typing import Any
 
 from abeyance.answers import flaw
 from abeyance.errors import RequestError
-from abeyance.session_names import check_session_name
+from abeyance.session_names import check_readable, check_session_name
+from abeyance.shortened import cut
 
 WORKFLOW_TYPE = "AgentRun"
 TURN_ACTIVITY = "run_turn"
@@ -103,11 +104,13 @@ class RunRequest:
         for name in ("agent", "session"):
             if len(str(value.get(name))) > LONGEST_NAME:
                 raise RequestError(f"{name!r} may have {LONGEST_NAME} characters, and this has {len(value[name])}.")
+        check_readable("agent", value["agent"])
         session, options = value.get("session"), value.get("options")
         if session is not None and (not isinstance(session, str) or not session.strip()):
             raise RequestError(f"'session' must be a name or left out, not {_describe(session)}.")
         if session is not None:
             check_session_name(session, value["agent"])
+            check_readable("session", session)
         if options is not None and not isinstance(options, dict):
             raise RequestError(f"'options' must be a JSON object or left out, not {_describe(options)}.")
         if (size := len(json.dumps(options))) > LARGEST_OPTIONS:
@@ -491,5 +494,4 @@ def _refuse_unknown(what: str, value: JsonObject, shape: type[RunRequest] | type
 def _describe(value: Any) -> str:
     if value is None:
         return "nothing"
-    text = repr(value)
-    return text if len(text) <= 60 else f"{text[:57]}..."
+    return cut(repr(value), 80)

@@ -6,6 +6,8 @@ import re
 from functools import lru_cache
 from string import ascii_letters, digits
 
+from abeyance.printable import one_line, printable
+
 WHOLE = "see the query `status`"
 NOT_ENCODED = (ascii_letters + digits + "-_.!~*'()").encode()
 
@@ -18,30 +20,18 @@ def code(text: str | None, most: int) -> str:
 
     Args:
         text: the text; none and an empty one are shown as "(nothing)".
-        most: how long it may be, percent-encoded. What is cut is counted behind it. At least 12, one character.
+        most: how long it may be, percent-encoded. What is cut is counted behind it.
     """
     flat = one_line(text or "")
     if not flat:
         return "(nothing)"
-    kept = _beginning(_harmless(flat[:most]), most)
+    taken = _beginning(flat, most)
+    kept = _harmless(flat[:taken])
     longest = max((len(ticks) for ticks in re.findall("`+", kept)), default=0)
     fence, pad = "`" * (longest + 1), " " if longest else ""
-    left = len(flat) - len(kept)
-    return f"{fence}{pad}{kept}{pad}{fence}" + (f" **… and {left} characters, {WHOLE}**" if left > 0 else "")
-
-
-def one_line(text: str) -> str:
-    """`text` with every run of white space, line ends among it, as one space."""
-    return " ".join(text.split())
-
-
-def printable(text: str) -> str:
-    """`text` without characters that are not seen, that turn others round, or that cannot be encoded."""
-    joiners = "\N{ZERO WIDTH NON-JOINER}\N{ZERO WIDTH JOINER}"
-    return "".join(
-        character if character.isprintable() or character in joiners else "\N{REPLACEMENT CHARACTER}"
-        for character in text
-    )
+    left = len(flat) - taken
+    shown = f"{fence}{pad}{kept}{pad}{fence}" if kept.strip() else "(not shown)"
+    return shown + (f" **… and {left} characters, {WHOLE}**" if left > 0 else "")
 
 
 def encoded_size(text: str) -> int:
@@ -55,11 +45,12 @@ def _harmless(text: str) -> str:
     return re.sub("`{4,}", "```…", printable(text))
 
 
-def _beginning(text: str, most: int) -> str:
-    if encoded_size(text) <= most:
-        return text
-    for at, character in enumerate(text):
-        most -= encoded_size(character)
-        if most < 0:
-            return text[:at]
-    return text
+def _beginning(text: str, most: int) -> int:
+    """How many characters of a text fit, as they are shown."""
+    fits, too_long = 0, min(len(text), most) + 1
+    if encoded_size(_harmless(text[: too_long - 1])) <= most:
+        return too_long - 1
+    while too_long - fits > 1:
+        middle = (fits + too_long) // 2
+        fits, too_long = (middle, too_long) if encoded_size(_harmless(text[:middle])) <= most else (fits, middle)
+    return fits

@@ -5,6 +5,8 @@ from __future__ import annotations
 import unicodedata
 
 from abeyance.errors import RequestError
+from abeyance.printable import visible
+from abeyance.shortened import cut
 
 LONGEST = 255
 """In bytes of UTF-8: a name is a folder's name in the store, and file systems take no more."""
@@ -30,6 +32,23 @@ def check_session_name(name: str, agent: str | None = None) -> None:
             )
 
 
+def check_readable(what: str, name: str) -> None:
+    """See that people can tell a new name from others: all of it is seen, and in the order in which it is written.
+
+    Args:
+        what: whose name it is, for the words of the error.
+        name: the name. Those that exist already are not checked: they stay in use, and are shown by stand-ins.
+
+    Raises:
+        RequestError: if something in it is not seen or turns it round; the message shows what.
+    """
+    if (shown := visible(name)) != name:
+        raise RequestError(
+            f"The name of the {what} has characters that are not seen, or that look like a space: "
+            f"{cut(shown, 120)}. Leave them out."
+        )
+
+
 def session_run_id(name: str) -> str:
     """The workflow id of the runs of a session, of which one at most is open."""
     return f"session-{name}"
@@ -50,4 +69,4 @@ def _flaw(name: str) -> str | None:
 
 
 def _shown(name: str) -> str:
-    return repr(name) if len(name) <= 60 else f"{name[:60]!r}…"
+    return repr(cut(visible(name), 80))

@@ -24,6 +24,7 @@ from strands.types.tools import ToolResult
 
 from abeyance.contracts import JsonObject, Ran, Usage, Work
 from abeyance.jsonable import from_jsonable, jsonable
+from abeyance.shortened import cut
 from activities.room import LARGEST_MESSAGE
 
 RECORD_BYTES = 1_000_000
@@ -243,7 +244,7 @@ class Journal:
     def failed(self, attempt: int, why: str) -> None:
         """Note why an attempt has failed, for the next one to tell."""
         with self._lock:
-            self.failure = f"attempt {attempt}: {why if len(why) <= 500 else why[:500] + '…'}"
+            self.failure = f"attempt {attempt}: {cut(why, 500)}"
             self._changed()
 
     def work(self, attempt: int, worker: str) -> Work:

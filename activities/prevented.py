@@ -11,6 +11,7 @@ from strands.hooks import AfterToolCallEvent
 
 from abeyance.contracts import Ran, TurnInput
 from abeyance.jsonable import jsonable
+from abeyance.shortened import cut
 from activities.journal import Journal
 
 SHOWN_CHARACTERS = 100
@@ -48,5 +49,4 @@ class PreventedCalls:
 
 def brief(value: Any) -> str:
     """The beginning of the JSON of a call's input."""
-    text = json.dumps(jsonable(value), ensure_ascii=False)
-    return text if len(text) <= SHOWN_CHARACTERS else f"{text[:SHOWN_CHARACTERS]}…"
+    return cut(json.dumps(jsonable(value), ensure_ascii=False), SHOWN_CHARACTERS)

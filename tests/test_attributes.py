@@ -390,7 +390,7 @@ def test_names_that_do_not_fit_are_found_all_the_same() -> None:
 
 
 def test_words_are_harmless() -> None:
-    assert word(" a\n b\t\x00\x1b[2J\ud800'\"\\c") == "a b __[2J____c"
+    assert word(" a\n b\t\x00\x1b[2J\ud800'\"\\c") == "a b <U+0000><U+001B>[2J<U+D800>___c"
     assert len(word("x" * 1_000)) == 100
 
 

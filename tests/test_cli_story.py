@@ -105,7 +105,7 @@ def test_a_run_that_has_ended_says_how(capsys: pytest.CaptureFixture[str]) -> No
     told = capsys.readouterr().out
     assert told.endswith(
         "  2026-01-04, UTC\n  10:00:00  cancelled; unanswered: 2\n"
-        "  3 answers were refused in all; the latest 1 are told.\nHalf done.\n"
+        "  3 answers were refused in all; the latest 1 are told.\n  │ Half done.\n"
     )
     assert "reason" not in told
 
@@ -114,7 +114,7 @@ def test_a_run_that_listens_says_how_to_go_on(capsys: pytest.CaptureFixture[str]
     """With what it has said last, and the prompts that were never taken up before the end of one that has ended."""
     tell("run-1", status(state="listening", approvals=[], message="All is paid."), None)
     *_, said, how = capsys.readouterr().out.splitlines()
-    assert said == "All is paid."
+    assert said == "  │ All is paid."
     assert "say run-1 PROMPT    # or let it end: finish" in how
     prompts = [Prompt("Pay more.", at("08:02:00", 3), "ann")]
     tell("run-1", status(state="cancelled", approvals=[], prompts=prompts, ended_at=at("08:03:00", 3)), None)
@@ -178,8 +178,9 @@ async def test_show_tells_the_story_of_a_real_run(
         command = [sys.executable, "starter.py", "show", run.id]
         with on_terminal(command, cli.env | {"COLUMNS": "60"}, tmp_path / "terminal.log") as terminal:
             assert await terminal.ends() == 0
-            assert " ".join(terminal.output.split()) == " ".join(told.split())
-            assert max(len(line) for line in terminal.output.splitlines()[:-2]) <= 60
+            shown = terminal.output.replace("│ ", "")
+            assert " ".join(shown.split()) == " ".join(told.replace("│ ", "").split())
+            assert max(len(line) for line in terminal.output.splitlines()) <= 60
 
 
 async def test_show_tells_what_a_turn_at_work_has_run(cli: Cli, settings: Settings, start_world: Start) -> None:

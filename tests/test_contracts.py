@@ -66,6 +66,23 @@ def test_a_session_must_be_a_name(value: Any) -> None:
         RunRequest.parse({**GOOD, "session": value})
 
 
+@pytest.mark.parametrize("field", ["agent", "session"])
+@pytest.mark.parametrize(
+    "name", ["a\u200bb", "a\u202eb", "a\u00adb", "a\U000e0062b", "a\ufe00", "a\u00a0b", "a\u3164b"]
+)
+def test_a_new_name_is_seen_whole(field: str, name: str) -> None:
+    """One that differs from another by what nobody sees is refused, and shown by stand-ins."""
+    with pytest.raises(RequestError) as refused:
+        RunRequest.parse({**GOOD, field: name})
+    assert str(refused.value).isprintable()
+    assert field in str(refused.value)
+
+
+@pytest.mark.parametrize("name", ["Zoë", "می‌خواهم", "日本語", "👨‍👩‍👧", "a b"])
+def test_a_name_in_any_language_is_one(name: str) -> None:
+    assert RunRequest.parse({**GOOD, "session": name}).session == name
+
+
 @pytest.mark.parametrize("value", ["x", 1, True, [], [1]], ids=repr)
 def test_options_must_be_an_object(value: Any) -> None:
     with pytest.raises(RequestError, match="'options'"):

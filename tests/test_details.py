@@ -26,7 +26,8 @@ from abeyance.contracts import (
     Usage,
 )
 from abeyance.ledger import Ledger
-from abeyance.markdown import code, encoded_size, one_line
+from abeyance.markdown import code, encoded_size
+from abeyance.printable import one_line, printable
 from abeyance.runs import Runs
 from tests.support import StartedRun, World
 from workflows.details import MOST_DETAILS, current_details
@@ -187,8 +188,8 @@ def test_foreign_text_makes_no_markdown(text: str) -> None:
 @settings(deadline=None)
 @given(st.text(min_size=1))
 def test_a_code_span_shows_its_text(text: str) -> None:
-    """Printable text on one line is shown as it is, backticks included."""
-    shown = "".join(character for character in one_line(text) if character.isprintable())
+    """Printable text on one line is shown as it is, backticks included, with marks behind words of mixed scripts."""
+    shown = printable(one_line(text))
     shown = one_line(re.sub("`{4,}", "```", shown))
     if shown:
         [block] = [token for token in MarkdownIt().parse(f"a {code(shown, 10_000)} b") if token.children]
@@ -203,7 +204,7 @@ def test_a_code_span_is_one_line() -> None:
 def test_characters_that_turn_a_text_round_are_not_shown() -> None:
     details = current_details(everywhere("\u202egpj.exe\u2066\u200b\ud800\x1b[2J"), "r")
     assert not re.search("[\u200b\u202e\u2066\ud800\x1b]", details)
-    assert "\N{REPLACEMENT CHARACTER}gpj.exe" in details
+    assert "<U+202E>gpj.exe<U+2066><U+200B><U+D800><U+001B>[2J" in details
 
 
 @pytest.mark.parametrize("character", ["x", "`", "` ", "|", "\n", "<", "é", "\U0001f600", "\u202e", "\ud800"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import uuid
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
@@ -295,7 +296,8 @@ def test_a_summary_is_short_in_any_script() -> None:
     for prompt in ("x" * 1_000, "\u4e2d\U0001f600" * 300):
         told = summary(TurnInput("r", "cleaner", 1, prompt=prompt), [])
         assert 190 < len(told.encode()) <= 200
-        assert told.endswith("…")
+        kept, left = re.fullmatch(r"turn 1 of cleaner: (.*)… \(\+(\d+) characters\)", told).groups()  # type: ignore[union-attr]
+        assert len(kept) + int(left) == len(prompt)
 
 
 def json_size(items: Sequence[Any]) -> int:

@@ -18,10 +18,12 @@ from abeyance.contracts import (
     Prompt,
     RunStatus,
 )
-from abeyance.markdown import code, encoded_size, one_line, printable
+from abeyance.markdown import code, encoded_size
+from abeyance.printable import one_line, printable, visible
+from abeyance.shortened import cut, shortened
 
-SHOWN_REASON = 1_000
 MEMO_TEXT = 2_000
+MEMO_NAME = 200
 
 MOST_DETAILS = 7_500
 """The UI hands the details to a frame in its address, percent-encoded, and common proxies take 8 kB of that."""
@@ -59,16 +61,16 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
     return {
         AGENT_MEMO: status.agent,
         LISTENING_MEMO: True if status.state == "listening" else None,
-        PROBLEM_MEMO: _line(status.problem, MEMO_TEXT) if status.problem else None,
+        PROBLEM_MEMO: cut(visible(one_line(status.problem)), MEMO_TEXT) if status.problem else None,
         SINCE_MEMO: status.since if status.problem else None,
         APPROVALS_MEMO: [
             {
                 "number": approval.number,
                 "id": approval.id,
-                "name": _line(approval.name, 200),
-                "tool": approval.tool,
-                "reason": _cut(approval.reason),
-                "input": _cut(approval.input),
+                "name": _named(approval.name),
+                "tool": None if approval.tool is None else _named(approval.tool),
+                "reason": shortened(approval.reason, MEMO_TEXT, visible),
+                "input": shortened(approval.input, MEMO_TEXT, visible),
                 "asked_at": approval.asked_at,
                 "choices": approval.choices,
             }
@@ -201,7 +203,7 @@ def _prompts(prompts: Sequence[Prompt]) -> str:
     """The prompts that wait, by their beginnings."""
     if not prompts:
         return ""
-    shown = [f"- {code(_line(prompt.text, 100), 120)} by {_who(prompt.by)}" for prompt in prompts[:3]]
+    shown = [f"- {code(prompt.text, 120)} by {_who(prompt.by)}" for prompt in prompts[:3]]
     return f"**Waiting for their turn: {len(prompts)}**\n\n" + "\n".join(shown)
 
 
@@ -235,14 +237,5 @@ def _text(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
 
 
-def _short(value: Any) -> str:
-    return _line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False), SHOWN_REASON)
-
-
-def _cut(value: Any) -> Any:
-    return value if len(json.dumps(value, ensure_ascii=False)) <= MEMO_TEXT else f"{_short(value)[:MEMO_TEXT]}"
-
-
-def _line(text: str, most: int) -> str:
-    flat = " ".join(text.split())
-    return flat if len(flat) <= most else f"{flat[:most]}…"
+def _named(name: str) -> str:
+    return cut(visible(one_line(name)), MEMO_NAME)

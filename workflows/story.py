@@ -11,7 +11,8 @@ from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_
 
 from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
 from abeyance.converter.typed import typed
-from abeyance.shortened import shortened
+from abeyance.printable import one_line, printable
+from abeyance.shortened import cut, encoded, shortened
 
 T = TypeVar("T", Approval, Decision, TurnNote)
 
@@ -168,8 +169,8 @@ def summary(turn: TurnInput, answered: Sequence[Approval]) -> str:
             if response.id in of
         )
     elif turn.prompt is not None:
-        about = _line(turn.prompt, SUMMARY_BYTES)
-    return _cut(f"turn {turn.number} of {turn.agent}: {about}", SUMMARY_BYTES)
+        about = turn.prompt
+    return _line(f"turn {turn.number} of {turn.agent}: {about}", SUMMARY_BYTES)
 
 
 def _numbers(turn: TurnInput, answered: Sequence[Approval]) -> list[int]:
@@ -182,9 +183,5 @@ def _named(approval: Approval) -> str:
 
 
 def _line(value: Any, most: int) -> str:
-    return _cut(" ".join((value if isinstance(value, str) else json.dumps(value)).split()), most)
-
-
-def _cut(text: str, most: int) -> str:
-    encoded = text.encode()
-    return text if len(encoded) <= most else encoded[: most - 3].decode(errors="ignore") + "…"
+    text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
+    return cut(printable(text[:most]), most, encoded, len(text) - len(text[:most]))

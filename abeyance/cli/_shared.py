@@ -20,13 +20,17 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 import typer
 
 from abeyance.errors import AbeyanceError
+from abeyance.printable import escaped, one_line, printable
 from abeyance.settings import Settings
+from abeyance.shortened import cut
 
 if TYPE_CHECKING:
     from abeyance.runs import Runs
 
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+FOREIGN = "│ "
+"""Stands before each line of somebody else's words that does not begin as a line of ours."""
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
 
 
@@ -72,38 +76,43 @@ def fail(message: str, status: int) -> NoReturn:
 
 def remark(text: str) -> None:
     """Tell a person something beside the output, on stderr."""
-    print(f"starter: {printable(text)}", file=sys.stderr, flush=True)
+    print(f"starter: {one_line(printable(text))}", file=sys.stderr, flush=True)
 
 
 def say(text: str = "", hang: int | None = None) -> None:
     """Print a text for a person.
+
+    A line end in it stands in somebody's words, and what follows is marked, so that no words of others can look like a
+    line of ours: a line of ours is said by a call of its own.
 
     Args:
         text: what to say.
         hang: how far its lines after the first are indented. A terminal's width then breaks them between words, too;
             commands must be left whole.
     """
-    lines = printable(text).split("\n")
-    if hang is not None:
-        lines = [lines[0], *(" " * hang + line for line in lines[1:])]
-        if sys.stdout.isatty():
-            width = max(shutil.get_terminal_size().columns, hang + 20)
-            lines = [textwrap.fill(line, width, subsequent_indent=" " * hang, break_on_hyphens=False) for line in lines]
-    print("\n".join(lines), flush=True)
+    indent = " " * (hang or 0)
+    first, *more = printable(text).split("\n")
+    _put([("", first, indent), *((indent + FOREIGN, line, indent + FOREIGN) for line in more)], whole=hang is None)
+
+
+def say_quoted(text: str, indent: int = 2) -> None:
+    """Print what somebody else wrote, every line of it marked."""
+    mark = " " * indent + FOREIGN
+    _put([(mark, line, mark) for line in printable(text).split("\n")], whole=False)
 
 
 def say_json(value: Any) -> None:
     """Print `value` as one line of JSON."""
     text = json.dumps(_plain(value), ensure_ascii=False, default=str)
-    # Half characters cannot be printed; their escapes are JSON for the same.
-    print(text.encode("utf-8", "backslashreplace").decode(), flush=True)
+    # What is not seen, and what cannot be printed, is escaped: that is JSON for the same.
+    print(escaped(text), flush=True)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print a table, which fits a terminal by folding its widest column; elsewhere a row is a line."""
     from rich.cells import cell_len, chop_cells
 
-    cells = [[re.sub(r"\s", " ", printable(cell)) for cell in row] for row in (columns, *rows)]
+    cells = [[one_line(printable(cell)) for cell in row] for row in (columns, *rows)]
     widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
     excess = sum(widths) + 2 * len(widths) - shutil.get_terminal_size().columns
     if sys.stdout.isatty() and excess > 0:
@@ -118,20 +127,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     sys.stdout.flush()
 
 
-def printable(text: str) -> str:
-    """`text` without what could rewrite a terminal, or cannot be printed; agents' words are not to be trusted."""
-    return re.sub(
-        r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069\ud800-\udfff]", "\N{REPLACEMENT CHARACTER}", text
-    )
-
-
-def brief(value: Any, most: int = 120) -> str:
-    """A value on one line, cut to `most` characters."""
+def brief(value: Any, most: int = 120, more: int = 0) -> str:
+    """A value on one line, cut to `most` characters; what is left out is counted, with `more` that was before."""
     if value is None:
         return ""
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
-    flat = " ".join(text.split())
-    return flat if len(flat) <= most else f"{flat[: most - 1]}…"
+    return cut(one_line(text), most, more=more)
 
 
 def age(since: str) -> str:
@@ -179,6 +180,28 @@ def temporal() -> str:
     from abeyance.devserver import temporal_binary
 
     return _reachable("temporal", temporal_binary())
+
+
+def _put(lines: Sequence[tuple[str, str, str]], *, whole: bool) -> None:
+    """Print lines, each with what stands before it and, where a terminal's width breaks it, before its rest."""
+    if whole or not sys.stdout.isatty():
+        print("\n".join(before + line for before, line, _ in lines), flush=True)
+        return
+    from rich.cells import cell_len, chop_cells
+
+    out = list[str]()
+    for before, line, before_rest in lines:
+        room = shutil.get_terminal_size().columns - cell_len(before_rest)
+        if cell_len(line) > len(line):
+            # Wide characters: a terminal would break the line where it likes, and somebody's words begin a line of it.
+            out += [(before_rest if at else before) + part for at, part in enumerate(chop_cells(line, max(room, 20)))]
+        else:
+            width = max(room, 20) + len(before_rest)
+            wrapped = textwrap.wrap(
+                line, width, initial_indent=before, subsequent_indent=before_rest, break_on_hyphens=False
+            )
+            out += wrapped or [before.rstrip()]
+    print("\n".join(out), flush=True)
 
 
 def _reachable(name: str, path: str) -> str:

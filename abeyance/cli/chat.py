@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import Json, Run, remark, say, say_json, starter, user, with_runs
+from abeyance.cli._shared import Json, Run, remark, say, say_json, say_quoted, starter, user, with_runs
 from abeyance.cli.questions import ask_for_response, show_question
 from abeyance.cli.story import decided, ended_how
 from abeyance.contracts import ENDED
@@ -94,7 +94,10 @@ async def _converse(runs: Runs, run: str, by: str) -> None:
         told_of_none = False
         if status.turn > told and _has_spoken(status):
             told = status.turn
-            say(status.message or "(The agent has ended its turn without a word.)")
+            if status.message:
+                say_quoted(status.message)
+            else:
+                say("(The agent has ended its turn without a word.)")
         if status.state in ENDED:
             say(ended_how(status.stop_reason, status.problem) or f"{run} is {status.state}.")
             return

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import Json, call, fail, say, say_json, settings, starter, temporal, user
+from abeyance.cli._shared import Json, call, fail, say, say_json, say_quoted, settings, starter, temporal, user
 from abeyance.cli.questions import ask
 from abeyance.cli.story import decided
 
@@ -215,7 +215,8 @@ async def _conclude(given: Settings, result: RunResult, as_json: bool) -> None:
         say_json({"run": DEMO_RUN, "result": _json(result), "files": files})
         return
     say()
-    say(f"The agent says: {result.message}")
+    say("The agent says:")
+    say_quoted(result.message)
     for decision in result.decisions:
         say(f"  {'refused: ' if decision.refused else ''}{decided(decision)}")
     for path, there in files.items():

@@ -17,7 +17,6 @@ from abeyance.cli._shared import (
     Run,
     call,
     fail,
-    printable,
     remark,
     say,
     say_json,
@@ -30,6 +29,7 @@ from abeyance.cli._shared import (
 from abeyance.cli.chat import By, converse
 from abeyance.cli.story import conclude, doing, tell, tell_as_recorded, tell_open
 from abeyance.errors import NoWorkerError
+from abeyance.printable import one_line, printable
 
 if TYPE_CHECKING:
     from abeyance.contracts import RunResult, RunStatus
@@ -226,7 +226,8 @@ async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
                 elif not as_json:
                     _tell_news(run, status, progress, before)
                 if spinner:
-                    spinner.update(Text(printable(f"{status.state}: {doing(progress)}" if progress else status.state)))
+                    now_doing = f"{status.state}: {doing(progress)}" if progress else status.state
+                    spinner.update(Text(one_line(printable(now_doing))))
                 before = now
             if done:
                 ended = await ending

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from abeyance.cli._shared import age, brief, say, span, starter
+from abeyance.cli._shared import age, brief, remark, say, say_quoted, span, starter
 from abeyance.cli.questions import ask
 from abeyance.contracts import ENDED, Work
+from abeyance.printable import one_line, visible
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval, Decision, RunResult, RunStatus, SessionFacts, TurnNote
@@ -19,8 +21,10 @@ if TYPE_CHECKING:
     from abeyance.summaries import RunSummary
 
 MARGIN = 12
-Line = tuple[float, str, str]
-"""A place in the order of what happened, a time, and what is told of it, in one or more lines."""
+DEEPER = 14
+"""Where a line goes on that has no room: not where another one of the same time begins."""
+Line = tuple[float, str, Sequence[str]]
+"""A place in the order of what happened, a time, and what is told of it, each a line of its own."""
 
 
 def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
@@ -28,11 +32,15 @@ def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
     turns = f"{status.turn} turn" + ("" if status.turn == 1 else "s")
     say(f"{run}: {status.agent} is {status.state}, {turns}, {status.usage.total_tokens} tokens", hang=2)
     day = ""
-    for _, at, text in sorted(_lines(status, None if status.state in ENDED else progress), key=lambda line: line[0]):
+    for _, at, (first, *more) in sorted(
+        _lines(status, None if status.state in ENDED else progress), key=lambda line: line[0]
+    ):
         if at[:10] != day:
             day = at[:10]
             say(f"  {day}, UTC")
-        say(f"  {at[11:19]}  {text}", hang=MARGIN)
+        say(f"  {at[11:19]}  {first}", hang=DEEPER)
+        for line in more:
+            say(" " * MARGIN + line, hang=DEEPER)
     if status.refused_count > len(status.refused):
         say(f"  {status.refused_count} answers were refused in all; the latest {len(status.refused)} are told.", hang=2)
     if status.state not in ENDED:
@@ -41,7 +49,7 @@ def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
     if how := ended_how(status.stop_reason, status.problem):
         say(f"  {how}", hang=2)
     if status.message:
-        say(status.message)
+        say_quoted(status.message)
 
 
 def tell_open(run: str, status: RunStatus) -> None:
@@ -53,7 +61,7 @@ def tell_open(run: str, status: RunStatus) -> None:
         ask(run, approval)
     if status.state == "listening":
         if status.message:
-            say(status.message)
+            say_quoted(status.message)
         say(f"  It listens. Go on: {starter()} say {run} PROMPT    # or let it end: finish")
 
 
@@ -86,9 +94,16 @@ def doing(progress: Progress) -> str:
 
 def conclude(ended: RunResult) -> None:
     """Print the last word of a run, and why it ended where that is not plain."""
-    say(ended.message)
-    if how := ended_how(ended.stop_reason, None):
-        say(how)
+    how = ended_how(ended.stop_reason, None)
+    if sys.stdout.isatty():
+        say_quoted(ended.message)
+        if how:
+            say(how)
+    else:
+        # A program reads it: there is nothing else to be mistaken for.
+        print(visible(ended.message), flush=True)
+        if how:
+            remark(how)
 
 
 def ended_how(stop_reason: str | None, problem: str | None) -> str:
@@ -107,36 +122,37 @@ def decided(decision: Decision) -> str:
     about = f"{decision.approval} ({decision.name})" if decision.approval else "the run"
     if decision.approval and decision.tool:
         about = f"{decision.approval} {decision.tool} {brief(decision.input, 200)}"
-    comment = f", “{decision.comment}”" if decision.comment else ""
+    comment = f", “{one_line(decision.comment)}”" if decision.comment else ""
     when = f"{decision.at[:10]} {decision.at[11:19]} UTC"
-    return f"{about}: {brief(decision.response)} by {decision.by or 'somebody'}, {when}{comment}"
+    return f"{about}: {brief(decision.response)} by {one_line(decision.by or 'somebody')}, {when}{comment}"
 
 
 def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
     asked = {approval.number: approval for approval in [*status.closed, *status.approvals]}
-    yield 0, status.started_at, f"started: {brief(status.prompt, 500)}"
+    yield 0, status.started_at, [f"started: {brief(status.prompt, 500)}"]
     if facts := status.session_facts:
-        yield 0, status.started_at, f"session {facts.name}: {_found(facts)}"
+        yield 0, status.started_at, [f"session {facts.name}: {_found(facts)}"]
     for note in status.turn_notes[:-1]:
-        yield note.order, note.started_at, "\n".join(_turn(note, None))
+        yield note.order, note.started_at, [*_turn(note, None)]
     for note in status.turn_notes[-1:]:
         # The problem that a run is parked for is told below.
         latest = replace(note, problem=None) if status.problem else note
-        yield note.order, note.started_at, "\n".join(_turn(latest, progress))
+        yield note.order, note.started_at, [*_turn(latest, progress)]
     for approval in asked.values():
-        yield approval.order, approval.asked_at, f"asked {_asked(approval)}"
+        yield approval.order, approval.asked_at, [f"asked {_asked(approval)}"]
     for decision in [*status.decisions, *status.refused]:
-        yield decision.order, decision.at, _decided(decision, asked.get(decision.approval or 0))
+        yield decision.order, decision.at, [_decided(decision, asked.get(decision.approval or 0))]
     for place, prompt in enumerate(status.prompts, 1):
         what = "never taken up" if status.state in ENDED else f"waits for its turn, number {place}"
-        yield math.inf, prompt.at, f"said{_by(prompt.by)}: {brief(prompt.text, 500)} ({what})"
+        yield math.inf, prompt.at, [f"said{_by(prompt.by)}: {brief(prompt.text, 500)} ({what})"]
     if status.ended_at:
         answered = {decision.approval for decision in status.decisions}
         unanswered = [str(approval.number) for approval in status.closed if approval.number not in answered]
-        yield math.inf, status.ended_at, status.state + (f"; unanswered: {', '.join(unanswered)}" if unanswered else "")
+        left = f"; unanswered: {', '.join(unanswered)}" if unanswered else ""
+        yield math.inf, status.ended_at, [f"{status.state}{left}"]
         if facts:
             kept = "written" if facts.written else "left as it was"
-            yield math.inf, status.ended_at, f"session {facts.name}: {kept}"
+            yield math.inf, status.ended_at, [f"session {facts.name}: {kept}"]
 
 
 def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:
@@ -187,7 +203,7 @@ def _found(facts: SessionFacts) -> str:
 
 
 def _by(name: str | None) -> str:
-    return f" by {name}" if name else ""
+    return f" by {one_line(name)}" if name else ""
 
 
 def _asked(approval: Approval) -> str:
@@ -197,7 +213,7 @@ def _asked(approval: Approval) -> str:
 
 def _decided(decision: Decision, approval: Approval | None) -> str:
     by = _by(decision.by)
-    comment = f": “{decision.comment}”" if decision.comment else ""
+    comment = f": “{one_line(decision.comment)}”" if decision.comment else ""
     if decision.refused:
         return f"refused {brief(decision.response)}{by} ({decision.via}){comment}: {decision.refused}"
     if decision.approval is None:
