@@ -20,7 +20,7 @@ async def main(given: argparse.Namespace, faults: list[str]) -> int:
     """Kill at every point, then at random under runs; gives 1 if any count that must be 0 is not."""
     began, violations, kills = time.monotonic(), 0, 0
     environment = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=temporal_binary(), dev_server_log_level="error"
+        dev_server_existing_path=temporal_binary(), dev_server_log_level="never"
     )
 
     def tell(counts: object) -> None:

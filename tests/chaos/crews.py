@@ -25,6 +25,8 @@ AGENTS = ("chaos", "chaos-below")
 PULSE_SECONDS = 120.0
 """How long a worker that is alone may take for one little run: longer than any wait between two attempts."""
 LEAVING_SECONDS = 120.0
+IDLE_SECONDS = 10.0
+"""After so long without anything happening in a crew's runs one of it is killed all the same."""
 
 
 @dataclass
@@ -66,6 +68,7 @@ class Crew:
         self._members: list[Member] = []
         self._leaving: list[Member] = []
         self._pulsing = False
+        self._open: set[str] = set()
         self.executions: list[tuple[str, str]] = []
         for _ in range(size):
             self._members.append(self._fork())
@@ -86,8 +89,10 @@ class Crew:
         """Start a run and follow it to its end."""
         plan = drawn(self._faults, lot)
         run = await start(self._client, self.queue, plan)
+        self._open.add(run)
         probe = Probe(self._client, self._workspace, run, self._counts, plan, sure="suspensions" not in self._traits)
         await probe.follow()
+        self._open.discard(run)
         self.executions += [(run, execution) for execution in probe.executions]
 
     async def fire(self, over: asyncio.Event, between: tuple[float, float]) -> None:
@@ -98,11 +103,30 @@ class Crew:
             self.replace_the_dead()
             if time.monotonic() < next_kill:
                 continue
-            await self._strike()
+            worker = await self._at_work(over)
+            await self._strike(worker)
             next_kill, until_audition = time.monotonic() + random.uniform(*between), until_audition - 1
             if not until_audition:
                 await self.audition()
                 until_audition = random.randrange(8, 16)
+
+    async def _at_work(self, over: asyncio.Event) -> int | None:
+        """Wait until something happens in one of the crew's runs, however busy the machine is; gives who does it."""
+        before, end = self._size(), time.monotonic() + IDLE_SECONDS
+        while self._size() == before:
+            if over.is_set() or time.monotonic() > end:
+                return None
+            await asyncio.sleep(0.03)
+        await asyncio.sleep(random.uniform(0, 0.1))
+        latest = max(self._files(), key=lambda path: path.stat().st_mtime_ns)
+        lines = Effects(latest).read()
+        return int(lines[-1]["pid"]) if lines else None
+
+    def _files(self) -> list[Path]:
+        return [path for run in self._open if (path := self._workspace / f"{run}.jsonl").exists()]
+
+    def _size(self) -> int:
+        return sum(path.stat().st_size for path in self._files())
 
     def replace_the_dead(self) -> None:
         """Count the workers that have died, each by what it died of, and replace them."""
@@ -133,8 +157,10 @@ class Crew:
         files = self._workspace.glob("chaos-*.jsonl")
         return {line["pid"] for file in files for line in Effects(file).read() if line["what"] == "died"}
 
-    async def _strike(self) -> None:
-        member = random.choice(self._members)
+    async def _strike(self, worker: int | None) -> None:
+        """Kill, stop or suspend one of the crew, the one that is at work more often than another."""
+        working = [member for member in self._members if member.pid == worker]
+        member = working[0] if working and random.random() < 0.7 else random.choice(self._members)
         lot = random.random()
         if "suspensions" in self._traits and lot < 0.35:
             self._nursery.signal(member.pid, signal.SIGSTOP)

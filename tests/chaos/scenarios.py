@@ -21,6 +21,7 @@ from tests.chaos.crews import POINTS, Crew
 from tests.chaos.faults import FAULTS, OF_CREWS
 from tests.chaos.forgers import FORGERS_QUEUE, FalseRun, Forger
 from tests.chaos.workers import Nursery
+from tests.support import short
 from workflows.agent_run import AgentRun
 
 HEARTBEAT = 1.0
@@ -30,7 +31,7 @@ MOST_REPLAYED = 400
 
 async def every_point(client: Client, workspace: Path) -> dict[str, Counts]:
     """Kill the worker once at each occurrence of each point; gives the counts by point."""
-    with Nursery(client.service_client.config.target_host, workspace, HEARTBEAT) as nursery:
+    with Nursery(client.service_client.config.target_host, workspace, short(HEARTBEAT)) as nursery:
         counts = await asyncio.gather(*(_each_occurrence(client, workspace, nursery, point) for point in POINTS))
         return dict(zip(POINTS, counts, strict=True))
 
@@ -112,7 +113,7 @@ async def under_fire(
         client, task_queue=FORGERS_QUEUE, workflows=[Forger, FalseRun], workflow_runner=UnsandboxedWorkflowRunner()
     )
     address, log = client.service_client.config.target_host, workspace / "workers.log"
-    with Nursery(address, workspace, HEARTBEAT, log=log) as nursery:
+    with Nursery(address, workspace, short(HEARTBEAT), log=log) as nursery:
         queues = [f"chaos-{n}-{uuid.uuid4().hex[:6]}" for n in range(crews)]
         everyone = [
             Crew(client, nursery, workspace, counts, faults, _shared_out(traits, n), queue)
