@@ -12,20 +12,21 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_bench.py \
+	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_fuzz_activities.py --ignore tests/test_bench.py \
 		--ignore tests/ui --ignore tests/bench $(ARGS)
 
 # What wants the machine to itself: workers killed at every point and under 40 runs, and a thousand odd payloads.
 test-long: .venv/installed
-	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_fuzz.py -k "not ten_thousand"
+	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_fuzz.py tests/test_fuzz_activities.py -k "not ten_thousand"
 
 # The benchmarks' smoke runs.
 test-bench: .venv/installed
 	$(BIN)/python -m pytest -q tests/test_bench.py
 
-# Sends ten thousand odd payloads to waiting runs, and ten thousand signals to one.
+# Sends ten thousand odd payloads to waiting runs, and ten thousand signals to one; ends five hundred activities by hand,
+# and makes as many odd starts.
 fuzz: .venv/installed
-	MESSAGES=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py $(ARGS)
+	MESSAGES=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_fuzz_activities.py $(ARGS)
 
 # Drives the Temporal UI in a headless Chromium, which has to be there: apt-get install chromium.
 # SCREENSHOTS=<directory> keeps what it saw.

@@ -9,7 +9,7 @@ from temporalio.client import Client
 
 from tests.chaos.scenarios import every_point, under_fire
 
-FAULTS = ("points", "stops", "suspensions", "caching", "denials", "terminates", "pauses")
+FAULTS = ("points", "stops", "suspensions", "caching", "denials", "terminates", "pauses", "forgeries")
 
 
 @pytest.mark.timeout(900)
