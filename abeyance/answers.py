@@ -34,11 +34,17 @@ class UnreadableError(ValueError):
 class Undecodable:
     """What stands in the place of a payload that holds no value at all.
 
-    `reason` says why, in words. `passing` says that it may hold one for a worker that tries again.
+    Attributes:
+        reason: why, in words.
+        passing: whether it may hold one for a worker that tries again.
+        key: the name of the key that it is encrypted with, if this worker lacks that.
+        keyless: whether this worker has no keys at all.
     """
 
     reason: str
     passing: bool = False
+    key: str = ""
+    keyless: bool = False
 
 
 @dataclass(frozen=True)

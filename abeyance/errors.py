@@ -42,7 +42,15 @@ class UnreadablePayloadError(PayloadError):
 
 
 class UnknownKeyError(PayloadError):
-    """A payload is encrypted with a key that is not known here, and may be elsewhere."""
+    """A payload is encrypted with a key that is not known here, and may be elsewhere.
+
+    Attributes:
+        key: the key's name.
+    """
+
+    def __init__(self, message: str, key: str = ""):
+        super().__init__(message)
+        self.key = key
 
 
 class StorageError(PayloadError):

@@ -26,7 +26,7 @@ from abeyance.converter.typed import QUICK
 STORED_ELSEWHERE = "__temporal_external_storage_reference"
 EXPLAINED = b"abeyance/" + secrets.token_hex(16).encode()
 """The encoding of words that stand in the place of a payload, in this process alone: nobody can send it."""
-PASSING = "passing"
+PASSING, KEY, KEYLESS = "passing", "key", "keyless"
 SHOWN_ENCODING = 60
 SHOWN_ERROR = 300
 BYTE_ORDER_MARK = "\ufeff"
@@ -46,9 +46,15 @@ def _each_name_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 STRICT = json.JSONDecoder(object_pairs_hook=_each_name_once)
 
 
-def explained(reason: str, *, passing: bool = False) -> Payload:
+def explained(reason: str, *, passing: bool = False, key: str = "", keyless: bool = False) -> Payload:
     """What stands in the place of a payload that cannot be read, and becomes an `Undecodable` with these words."""
-    return Payload(metadata={"encoding": EXPLAINED, PASSING: b"yes" if passing else b""}, data=reason.encode())
+    flags = {PASSING: b"yes" if passing else b"", KEY: key.encode(), KEYLESS: b"yes" if keyless else b""}
+    return Payload(metadata={"encoding": EXPLAINED} | flags, data=reason.encode())
+
+
+def _undecodable(payload: Payload) -> Undecodable:
+    about = payload.metadata
+    return Undecodable(payload.data.decode(), bool(about[PASSING]), about[KEY].decode(), bool(about[KEYLESS]))
 
 
 class StrictJSONPayloadConverter(JSONPlainPayloadConverter):
@@ -83,7 +89,7 @@ class WorkerPayloadConverter(CompositePayloadConverter):
     def _read(self, payload: Payload) -> Any:
         encoding = payload.metadata.get("encoding", b"")
         if encoding == EXPLAINED:
-            return Undecodable(payload.data.decode(), passing=bool(payload.metadata[PASSING]))
+            return _undecodable(payload)
         name = repr(cut(encoding.decode(errors="replace"), SHOWN_ENCODING))
         if STORED_ELSEWHERE in payload.metadata:
             return Undecodable("It says that it is stored elsewhere, in a way that is not known here.")

@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.contracts import ENDED, Decision, Prompt, RunStatus
     from abeyance.shortened import shortened
     from workflows.details import current_details, memo_of
+    from workflows.sealed import Sealed
     from workflows.state import KEPT_KEYS, MOST_PROMPTS, PROMPTS_BYTES, Carried, State
     from workflows.story import SHOWN_CHARACTERS, Story, Told
 
@@ -50,6 +51,7 @@ class Desk:
         self._state = carried.state if carried else State(since=now())
         self._ledger = self._state.ledger
         self._story = Story(told)
+        self._sealed = Sealed()
         self._stale = True
         self._memo: dict[str, Any] = memo_of(self.status())
         self._attributes = attributes.given(workflow.info().typed_search_attributes)
@@ -89,6 +91,8 @@ class Desk:
     def finish(self, *args: Any) -> None:
         """Let a run that waits for further prompts end."""
         via = "signal finish"
+        if self._cannot_open(via, args):
+            return
         try:
             by, comment = read_note("finish", args)
         except UnreadableError as error:
@@ -166,7 +170,9 @@ class Desk:
         self._story = Story(Told(self._story.prompt, now()))
 
     def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
-        """Apply what arrived. Never raises: an exception here would stop the run for ever."""
+        """Apply what arrived. Raises for want of a key alone: any other exception here would stop the run for ever."""
+        if refused := self._cannot_open(via, args):
+            return [refused]
         try:
             answers = read()
         except UnreadableError as error:
@@ -179,6 +185,8 @@ class Desk:
 
     def _rule(self, verdict: str, args: tuple[Any, ...]) -> None:
         via = f"signal {verdict}"
+        if self._cannot_open(via, args):
+            return
         try:
             by, comment = read_note(verdict, args)
         except UnreadableError as error:
@@ -195,6 +203,8 @@ class Desk:
             self._stale = True
 
     def _take_prompt(self, via: str, args: tuple[Any, ...]) -> int:
+        if self._cannot_open(via, args):
+            return 0
         try:
             said = read_prompt(args)
         except UnreadableError as error:
@@ -224,6 +234,11 @@ class Desk:
         if sum(len(json.dumps(asdict(prompt))) for prompt in waiting) + len(json.dumps(asdict(said))) > PROMPTS_BYTES:
             return f"With the {len(waiting)} prompts that wait it is too long: {PROMPTS_BYTES} characters may wait."
         return None
+
+    def _cannot_open(self, via: str, args: Sequence[Any]) -> Decision | None:
+        """Refuse what a worker had no keys for; `None` if it is to be read."""
+        words = self._sealed.refusal(via, args)
+        return self._refuse(via, [], words) if words else None
 
     def _refuse(self, via: str, args: Sequence[Any], reason: str) -> Decision:
         by, comment = who_and_why(args)

@@ -56,6 +56,11 @@ class Codec(PayloadCodec, WithSerializationContext):
             made._from, made._largest = HIDDEN if self._keys else FOR_PEOPLE, LARGEST_OF_WORKFLOW
         return made
 
+    @property
+    def keyless(self) -> bool:
+        """Whether it has no keys, so that nothing that is encrypted can be read."""
+        return not self._keys
+
     async def encode(self, payloads: Sequence[Payload]) -> list[Payload]:
         """Compress what is large, and encrypt everything if there are keys.
 

@@ -84,7 +84,8 @@ class Keys:
         if key is None:
             raise UnknownKeyError(
                 f"A payload is encrypted with the key {name!r}, which is not known here. "
-                "Add it to ABEYANCE_KEYS or ABEYANCE_KEYS_FILE, behind the key that is to encrypt."
+                "Add it to ABEYANCE_KEYS or ABEYANCE_KEYS_FILE, behind the key that is to encrypt.",
+                name,
             )
         try:
             nonce, sealed = payload.data[:NONCE_BYTES], payload.data[NONCE_BYTES:]

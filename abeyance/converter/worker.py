@@ -27,7 +27,7 @@ from abeyance.answers import Undecodable
 from abeyance.converter.codec import LARGEST_OF_WORKFLOW, Codec, is_coded
 from abeyance.converter.compression import Room
 from abeyance.converter.storage import STORED_FROM, is_reference
-from abeyance.errors import PayloadError, StorageError, UnreadablePayloadError
+from abeyance.errors import PayloadError, StorageError, UnknownKeyError, UnreadablePayloadError
 from abeyance.payloads import WorkerPayloadConverter, explained
 
 PATIENCE = 5.0
@@ -50,9 +50,9 @@ def reading_anything(client: Client) -> Client:
 class WorkerDataConverter(DataConverter):
     """Temporal's data converter, which does not fail at what claims to be encoded or to be stored elsewhere.
 
-    What comes to a workflow may be sent by anybody. There, what nobody can read arrives as words; what only this worker
-    cannot read, for want of a key, raises, so that the task is tried again until a worker that can gets it. What comes
-    from activities is our own, and raises in any case.
+    What comes to a workflow may be sent by anybody. There, what cannot be read arrives as words, and where it is for
+    want of a key alone, `workflows.sealed` says what becomes of it. What comes from activities is our own, and raises
+    in any case: the task is tried again until a worker that can read it gets it.
 
     Most methods are not public in `temporalio`; `tests/test_payloads.py` and `tests/test_typed.py` go red when they are
     no longer called. They are called for each of the thousands of signals that a task may bring, and giving back the
@@ -126,6 +126,11 @@ class WorkerDataConverter(DataConverter):
             if self.room is None:
                 raise PayloadError(f"A payload cannot be read. {error}") from error
             return explained(str(error))
+        except UnknownKeyError as error:
+            if self.room is None:
+                raise
+            # Only the workflow knows what it came with, and whether its history went on without it.
+            return explained(str(error), passing=True, key=error.key, keyless=self.payload_codec.keyless)
 
 
 class InputInterceptor(Interceptor):
