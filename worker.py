@@ -26,6 +26,7 @@ from abeyance.converter.replay import LightReplayRunner
 from abeyance.converter.worker import InputInterceptor, reading_anything
 from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
+from abeyance.places import HOME, close_home
 from abeyance.registry import Registration, load_agents
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
@@ -105,6 +106,8 @@ async def serve(settings: Settings) -> None:
     registrations = load_agents(settings.agents)
     build_model(settings.model)  # a wrong setting is said now, and not by every run
     client = await connect(settings)
+    if HOME.is_dir():
+        close_home()
     if lacking := (await attributes.check(client)).words():
         log.warning("%s `python starter.py setup` registers them, or says how.", lacking)
     prepare_process()

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Protocol
 
 from abeyance.errors import ConfigurationError
-from abeyance.places import Place, sync
+from abeyance.places import Place, make_private, sync
 
 # Strands' LocalFileStorage passes over files that are called so when it lists keys.
 INTERNAL = ".__strands_"
@@ -111,7 +111,7 @@ class FileBlobs:
     def write(self, key: str, data: bytes, *, after: str | None, overwrite: bool) -> str:
         """Write to another file, which takes the old one's place under the lock."""
         with self._in_words():
-            _make(self._base)
+            make_private(self._base)
             fresh = self._base / f"{INTERNAL}tmp_{uuid.uuid4().hex}"
             try:
                 _write(fresh, data)
@@ -120,7 +120,7 @@ class FileBlobs:
                     if not overwrite and (now.version if now else None) != after:
                         raise ChangedError(key)
                     path = self._base / key
-                    _make(path.parent)
+                    make_private(path.parent)
                     fresh.replace(path)
                     sync(path.parent)
             finally:
@@ -208,15 +208,6 @@ def _write(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
-
-
-def _make(directory: Path) -> None:
-    """Make a private directory, and be sure that it is still there after a power cut."""
-    if directory.is_dir():
-        return
-    _make(directory.parent)
-    directory.mkdir(mode=0o700, exist_ok=True)
-    sync(directory.parent)
 
 
 def _unless_gone(error: OSError) -> None:

@@ -28,9 +28,10 @@ from temporalio.client import Client
 from abeyance.attributes import Standing, register
 from abeyance.connection import connect, connect_config
 from abeyance.errors import AbeyanceError, ConfigurationError
+from abeyance.places import HOME, close_home, make_private
 from abeyance.settings import Settings
 
-STATE = Path(".abeyance")
+STATE = HOME
 PRAGMAS = ("journal_mode=wal", "synchronous=normal")
 DYNAMIC = ("history.transferProcessorMaxPollRPS=2000",)
 """By default a dev server hands out tasks twenty times a second, and so most steps of a run wait for that."""
@@ -94,7 +95,8 @@ async def stack(settings: Settings, *, worker_log: Path | None = None) -> AsyncI
         ConfigurationError: if no server answers at the configured address and none can be started there.
         AbeyanceError: if the worker ends before it is ready; the message has the end of its log.
     """
-    STATE.mkdir(exist_ok=True)
+    make_private(STATE)
+    close_home()
     settings.workspace.mkdir(parents=True, exist_ok=True)
     async with _server(settings) as (client, address, ui, server):
         standing = await register(client)
@@ -122,7 +124,8 @@ async def _server(settings: Settings) -> AsyncIterator[tuple[Client, str, str | 
         command += ["--sqlite-pragma", pragma]
     for setting in DYNAMIC:
         command += ["--dynamic-config-value", setting]
-    with _Child(command, log, seconds=15) as process:
+    # It makes its database readable for everybody, if it may.
+    with _Child(command, log, seconds=15, umask=0o077) as process:
         await _until(lambda: _answers(host, int(port)), process, log, "The Temporal server")
         yield await _connected(settings, process, log), address, f"http://127.0.0.1:{ui_port}", process
 
@@ -147,10 +150,20 @@ async def _worker(client: Client, settings: Settings, log: Path | None) -> Async
 class _Child:
     """A child process in a session of its own, so that Ctrl-C reaches only its parent, which ends it in order."""
 
-    def __init__(self, command: Sequence[str], log: Path | None, *, seconds: float, env: dict[str, str] | None = None):
-        self._command, self._log, self._seconds, self._env = command, log, seconds, env
+    def __init__(
+        self,
+        command: Sequence[str],
+        log: Path | None,
+        *,
+        seconds: float,
+        env: dict[str, str] | None = None,
+        umask: int = -1,
+    ):
+        self._command, self._log, self._seconds, self._env, self._umask = command, log, seconds, env, umask
 
     def __enter__(self) -> subprocess.Popen[bytes]:
+        if self._log:
+            self._log.touch(mode=0o600)
         out = self._log.open("ab") if self._log else None
         try:
             self._process = subprocess.Popen(
@@ -160,6 +173,7 @@ class _Child:
                 stderr=out,
                 start_new_session=True,
                 env=os.environ | (self._env or {}),
+                umask=self._umask,
             )
         finally:
             if out:

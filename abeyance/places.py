@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 import re
+import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from abeyance.errors import ConfigurationError
 
+HOME = Path(".abeyance")
+"""What the embedded server and the defaults of the settings keep on this machine: prompts, results, sessions, logs."""
 SHAPE = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])(?:/(?P<prefix>.*?))?/?")
 
 
@@ -64,3 +67,35 @@ def sync(directory: Path) -> None:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
+
+
+def make_private(directory: Path) -> None:
+    """Make a directory, and those that lead to it, for this user alone; it is still there after a power cut.
+
+    Those that exist are left as they are.
+    """
+    if directory.is_dir():
+        return
+    make_private(directory.parent)
+    directory.mkdir(mode=0o700, exist_ok=True)
+    sync(directory.parent)
+
+
+def close_home(home: Path = HOME) -> None:
+    """Take `home` and the files right in it from everybody but this user; what is below is out of reach with that.
+
+    Raises:
+        ConfigurationError: if everybody may look into it, and it belongs to somebody else.
+    """
+    for path in (home, *(path for path in home.iterdir() if path.is_file() and not path.is_symlink())):
+        mode = stat.S_IMODE(path.stat().st_mode)
+        try:
+            if mode & 0o077:
+                path.chmod(mode & 0o700)
+        except FileNotFoundError:
+            continue
+        except PermissionError as error:
+            if mode & 0o007:
+                raise ConfigurationError(
+                    f"Everybody may read {path}, which holds what runs say. Have its owner close it: chmod go= {path}"
+                ) from error

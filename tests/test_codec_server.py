@@ -7,6 +7,7 @@ import base64
 import json
 import subprocess
 import sys
+import time
 import urllib.error
 import urllib.request
 import uuid
@@ -23,7 +24,8 @@ from temporalio.api.common.v1 import Payload
 from temporalio.client import Client
 
 from abeyance.converter import data_converter
-from abeyance.converter.server import LARGEST_REQUEST
+from abeyance.converter.compression import compressed
+from abeyance.converter.server import COOKIE, COOKIE_SECONDS, LARGEST_ANSWER, LARGEST_REQUEST, MOST_PARTS, signed_in
 from abeyance.devserver import temporal_binary
 from abeyance.places import Place
 from abeyance.settings import Settings
@@ -189,11 +191,44 @@ async def test_a_browser_signs_in(codec: Server) -> None:
         assert "SameSite=strict" in cookie
         assert "Path=/;" not in cookie
         assert TOKEN not in cookie
+        assert f"Max-Age={COOKIE_SECONDS}" in cookie
     given = cookies[0].partition(";")[0]
     assert (await codec.ask("/decode", {"payloads": []}, Authorization="", Cookie=given, Origin=UI)).status == 200
     assert (await codec.ask("/decode", {"payloads": []}, Authorization="", Cookie=given)).status == 401
     altered = await codec.ask("/decode", {"payloads": []}, Authorization="", Cookie=given[:-1], Origin=UI)
     assert altered.status == 401
+
+
+async def test_a_cookie_ends_with_its_time_and_with_the_token(codec: Server) -> None:
+    now = int(time.time())
+    for cookie, status in (
+        (signed_in(TOKEN, now + 60), 200),
+        (signed_in(TOKEN, now - 60), 401),
+        (signed_in("the-token-that-it-had-before", now + 60), 401),
+        (f"{now + 600}.{signed_in(TOKEN, now + 60).partition('.')[2]}", 401),
+        (signed_in(TOKEN, now + 60).partition(".")[2], 401),
+        ("." + signed_in(TOKEN, now + 60), 401),
+        ("9" * 400 + ".0", 401),
+    ):
+        answer = await codec.ask("/decode", {"payloads": []}, Authorization="", Cookie=f"{COOKIE}={cookie}", Origin=UI)
+        assert answer.status == status, cookie
+
+
+async def test_what_a_request_expands_is_bounded(codec: Server) -> None:
+    """For all its payloads together, in bytes and in the server's memory; what is within the bound is served."""
+    bomb = compressed(Payload(metadata={"encoding": b"json/plain"}, data=b" " * (8 * LARGEST_ANSWER - 1_000)))
+    many = [compressed(Payload(metadata={"encoding": b"json/plain"}, data=b" " * (LARGEST_ANSWER // 8)))] * 9
+    assert sum(payload.ByteSize() for payload in [bomb, *many]) < 100_000
+    for payloads in ([bomb], many, [bomb, bomb]):
+        answer = await codec.decode(*payloads)
+        assert answer.status == 413
+        assert "ask for fewer payloads" in answer.body["message"]
+    parts = await codec.ask("/decode", b'{"payloads":[' + b"{}," * (MOST_PARTS // 2) + b"{}]}")
+    assert (parts.status, "commas and brackets" in parts.body["message"]) == (413, True)
+    assert (await codec.ask("/", b"token=" + b"x" * 10_000, Authorization="")).status == 413
+    assert len((await codec.decode(*many[:7])).body["payloads"]) == 7
+    peak = Path(f"/proc/{codec.process.pid}/status").read_text().partition("VmHWM:")[2].split()[0]
+    assert int(peak) < 400_000, "kB of memory"
 
 
 @pytest.mark.parametrize(

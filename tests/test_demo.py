@@ -54,7 +54,9 @@ async def all_gone(pids: set[int]) -> None:
 
 @pytest.mark.parametrize("answer", ["y", "n", "t"])
 async def test_decided_beforehand(answer: str, home: Path, env: Mapping[str, str]) -> None:
-    """The files are really gone, or really kept, and the decision is told."""
+    """The files are really gone, or really kept, and the decision is told; nobody else may read what it leaves."""
+    (home / ".abeyance").mkdir(mode=0o755)
+    (home / ".abeyance/temporal.log").touch(mode=0o644)
     done = await asyncio.to_thread(
         subprocess.run, [*STARTER, "demo", "--answer", answer, "--json"],
         cwd=home, env=env, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=PATIENCE, check=False,
@@ -63,6 +65,9 @@ async def test_decided_beforehand(answer: str, home: Path, env: Mapping[str, str
     told = json.loads(done.stdout.splitlines()[-1])
     assert [decision["response"] for decision in told["result"]["decisions"]] == [answer]
     assert left(home) == ({"march.txt", *TOUCHED} if answer == "n" else {"march.txt"})
+    kept = [home / ".abeyance", *(path for path in (home / ".abeyance").iterdir() if path.is_file())]
+    assert {"temporal.db", "temporal.log", "worker.log"} <= {path.name for path in kept}
+    assert [path.name for path in kept if path.stat().st_mode & 0o077] == []
 
 
 async def test_the_printed_command_decides(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:

@@ -52,11 +52,21 @@ def test_a_file_holds_a_key_per_line(tmp_path: Path) -> None:
     file.write_text(f"# the new one\n\n{B}  # since May\n{A}\n")
     file.chmod(0o640)
     assert Keys.of("", file)
-    for broken, words in ((0o644, "Everybody may read"), (0o600, None)):
+    for broken, words in (
+        (0o644, "Everybody may read .*: chmod o= "),
+        (0o602, "Everybody may write .*: chmod o= "),
+        (0o660, "A group may write .*: chmod g-w "),
+        (0o620, "A group may write .*: chmod g-w "),
+    ):
         file.chmod(broken)
-        if words:
-            with pytest.raises(ConfigurationError, match=words):
-                Keys.of("", file)
+        with pytest.raises(ConfigurationError, match=words):
+            Keys.of("", file)
+    file.chmod(0o600)
+    tmp_path.chmod(0o777)
+    with pytest.raises(ConfigurationError, match=r"Everybody may replace .*: chmod o-w "):
+        Keys.of("", file)
+    tmp_path.chmod(0o1777)
+    assert Keys.of("", file)
     with pytest.raises(ConfigurationError, match="not both"):
         Keys.of(A, file)
     with pytest.raises(ConfigurationError, match="cannot be read: No such file"):

@@ -32,6 +32,11 @@ class Room:
             raise UnreadablePayloadError(self._full)
         self._left -= size
 
+    @property
+    def is_full(self) -> bool:
+        """Whether more was asked for than there was."""
+        return self._left < 0
+
     def close(self, words: str) -> None:
         """Leave nothing, and have `words` said to whatever else is asked for."""
         self._left, self._full = -1, words

@@ -21,7 +21,7 @@ from temporalio.converter import (
 
 from abeyance.converter.compression import LARGEST
 from abeyance.errors import StorageError, UnreadablePayloadError
-from abeyance.places import sync
+from abeyance.places import make_private, sync
 
 HASH = re.compile(r"[0-9a-f]{64}")
 
@@ -72,7 +72,7 @@ class DirectoryDriver(StorageDriver):
             try:
                 os.utime(path)
             except FileNotFoundError:
-                self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+                make_private(self._directory)
                 path.parent.mkdir(exist_ok=True)
                 _write(path, data)
                 sync(path.parent)

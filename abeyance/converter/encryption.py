@@ -121,12 +121,27 @@ def _parsed(where: str, entries: Iterable[tuple[int, str]], unit: str) -> dict[s
 
 def _read(file: Path) -> str:
     try:
-        if stat.S_IMODE(file.stat().st_mode) & stat.S_IROTH:
-            raise ConfigurationError(f"Everybody may read the keys in {file} (ABEYANCE_KEYS_FILE): chmod o= {file}")
-        return file.read_text()
+        with file.open(encoding="utf-8") as opened:
+            _require_private(file, os.fstat(opened.fileno()))
+            return opened.read()
     except UnicodeDecodeError as error:
         raise ConfigurationError(f"The file {file} (ABEYANCE_KEYS_FILE) is no text. {FORM}, one per line.") from error
     except OSError as error:
         raise ConfigurationError(
             f"The keys in {file} (ABEYANCE_KEYS_FILE) cannot be read: {error.strerror}."
         ) from error
+
+
+def _require_private(file: Path, about: os.stat_result) -> None:
+    """Refuse keys that others may read, or could replace by keys of their own."""
+    mode, directory = stat.S_IMODE(about.st_mode), file.resolve().parent
+    around = stat.S_IMODE(directory.stat().st_mode)
+    if mode & (stat.S_IROTH | stat.S_IWOTH):
+        may = "read" if mode & stat.S_IROTH else "write"
+        raise ConfigurationError(f"Everybody may {may} the keys in {file} (ABEYANCE_KEYS_FILE): chmod o= {file}")
+    if mode & stat.S_IWGRP:
+        raise ConfigurationError(f"A group may write the keys in {file} (ABEYANCE_KEYS_FILE): chmod g-w {file}")
+    if around & stat.S_IWOTH and not around & stat.S_ISVTX:
+        raise ConfigurationError(
+            f"Everybody may replace the keys in {file} (ABEYANCE_KEYS_FILE): chmod o-w {directory}"
+        )

@@ -7,9 +7,13 @@ token, in `Authorization: Bearer …`, or in a browser a cookie that the page `/
 
 from __future__ import annotations
 
+import asyncio
+import base64
 import hashlib
 import hmac
+import json
 import socket
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from urllib.parse import parse_qs
 
@@ -25,13 +29,23 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from temporalio.api.common.v1 import Payload, Payloads
 from temporalio.converter import DataConverter, WorkflowSerializationContext
 
-from abeyance.converter.codec import Codec, is_coded
+from abeyance.converter.codec import LARGEST_OF_WORKFLOW, Codec, is_coded
 from abeyance.converter.compression import Room
 from abeyance.converter.storage import is_reference
 from abeyance.errors import ConfigurationError, PayloadError, UnreadablePayloadError
 
-LARGEST_REQUEST = 16_000_000
+LARGEST_REQUEST = 8_000_000
 """Bytes of JSON. A page of a history has at most 4 MB, in base64 a third more."""
+LARGEST_SIGN_IN = 4_000
+LARGEST_ANSWER = LARGEST_OF_WORKFLOW
+"""Bytes that all payloads of a request may have together once they are decoded."""
+MOST_PARTS = 50_000
+"""Commas and brackets of a request's JSON: each of them may become an object in memory."""
+BODY_SECONDS = 20.0
+READ_AT_ONCE, AT_ONCE = 8, 2
+"""Requests that are read, and that are answered, at once; others wait."""
+MOST_CONNECTIONS = 100
+COOKIE_SECONDS = 12 * 3600
 SHORTEST_TOKEN = 20
 COOKIE = "abeyance-codec"
 PATHS = ("/decode", "/encode", "/download")
@@ -46,8 +60,12 @@ HEADERS = {
 }
 
 
-class TooLargeError(Exception):
-    """A request has more bytes than are read."""
+class RefusedRequestError(Exception):
+    """A request that is not served, with the words and the HTTP status that say why."""
+
+    def __init__(self, words: str, status: int):
+        super().__init__(words)
+        self.status = status
 
 
 def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> Starlette:
@@ -67,29 +85,35 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
         )
     assert isinstance(converter.payload_codec, Codec)
     codec, for_people = converter.payload_codec, WorkflowSerializationContext(namespace="", workflow_id="")
-    cookie = hmac.digest(token.encode(), COOKIE.encode(), hashlib.sha256).hex()
+    reading, at_work = asyncio.Semaphore(READ_AT_ONCE), asyncio.Semaphore(AT_ONCE)
 
     async def decoded(payloads: Sequence[Payload], request: Request) -> list[Payload]:
-        room = Room()
+        room, made = Room(LARGEST_ANSWER), []
         keep = request.url.path == "/decode" and request.query_params.get("preserveStorageRefs") == "true"
-        return [
-            payload if keep and is_reference(payload) else await _readable(payload, converter, codec, room)
-            for payload in payloads
-        ]
+        for payload in payloads:
+            kept = keep and is_reference(payload)
+            made.append(payload if kept else await _readable(payload, converter, codec, room))
+            if room.is_full:
+                words = f"Decoded, they have more than {LARGEST_ANSWER} bytes together: ask for fewer payloads."
+                raise RefusedRequestError(words, 413)
+        return made
 
     async def encoded(payloads: Sequence[Payload], _: Request) -> list[Payload]:
         return await codec.with_context(for_people).encode(payloads)
 
     def served(work: Work) -> Callable[[Request], Awaitable[Response]]:
         async def answer(request: Request) -> Response:
-            if not _is_known(request, token, cookie):
+            if not _is_known(request, token):
                 return _said("The token is missing or wrong: send Authorization: Bearer <token>.", 401)
             try:
-                given = json_format.Parse(await _body(request), Payloads(), ignore_unknown_fields=True)
-                made = [json_format.MessageToDict(payload) for payload in await work(given.payloads, request)]
-                return JSONResponse({"payloads": made}, headers=HEADERS)
-            except TooLargeError:
-                return _said(f"A request may have {LARGEST_REQUEST} bytes.", 413)
+                async with reading:
+                    body = await _body(request)
+                async with at_work:
+                    given = json_format.Parse(body, Payloads(), ignore_unknown_fields=True)
+                    made = await work(given.payloads, request)
+                    return Response(_json(made), headers=HEADERS, media_type="application/json")
+            except RefusedRequestError as error:
+                return _said(str(error), error.status)
             except (json_format.ParseError, UnicodeDecodeError, RecursionError):
                 return _said('This is no {"payloads": [...]} in the JSON of protobuf.', 400)
             except PayloadError as error:
@@ -101,12 +125,15 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
         if request.method != "POST":
             return _page("The Temporal UI may ask this server once you have given it the token.")
         try:
-            typed = parse_qs((await _body(request)).decode(errors="replace")).get("token", [""])[0].strip()
-        except TooLargeError:
-            return _said(f"A request may have {LARGEST_REQUEST} bytes.", 413)
+            body = await _body(request, LARGEST_SIGN_IN)
+        except RefusedRequestError as error:
+            return _said(str(error), error.status)
+        typed = parse_qs(body.decode(errors="replace")).get("token", [""])[0].strip()
         if not _same(typed, token):
             return _page("That is not the token.", 401)
-        page = _page("Signed in until the browser is closed, or the server has another token.")
+        hours = COOKIE_SECONDS // 3600
+        page = _page(f"Signed in for {hours} hours, until the browser is closed, or until the token is another one.")
+        cookie = signed_in(token, int(time.time()) + COOKIE_SECONDS)
         for path in PATHS:
             secure = request.url.scheme == "https"
             page.set_cookie(COOKIE, cookie, path=path, httponly=True, samesite="strict", secure=secure)
@@ -132,7 +159,9 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
 
 async def serve(app: Starlette, listening: socket.socket) -> None:
     """Serve until SIGTERM or SIGINT. Requests are not logged."""
-    config = uvicorn.Config(app, log_level="warning", server_header=False, lifespan="off")
+    config = uvicorn.Config(
+        app, log_level="warning", server_header=False, lifespan="off", limit_concurrency=MOST_CONNECTIONS
+    )
     await uvicorn.Server(config).serve([listening])
 
 
@@ -176,25 +205,56 @@ async def _readable(payload: Payload, converter: DataConverter, codec: Codec, ro
         return payload
 
 
-def _is_known(request: Request, token: str, cookie: str) -> bool:
+def signed_in(token: str, until: int) -> str:
+    """The cookie of who has shown the token; it counts `until` that time, in seconds since 1970."""
+    return f"{until}.{hmac.digest(token.encode(), f'{COOKIE}:{until}'.encode(), hashlib.sha256).hex()}"
+
+
+def _is_known(request: Request, token: str) -> bool:
     scheme, _, given = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() == "bearer" and _same(given.strip(), token):
         return True
     # A cookie comes by itself: what page has sent it, only the origin tells.
-    return "origin" in request.headers and _same(request.cookies.get(COOKIE, ""), cookie)
+    cookie = request.cookies.get(COOKIE, "")
+    until = cookie.partition(".")[0]
+    if "origin" not in request.headers or not (until.isascii() and until.isdecimal() and len(until) < 20):
+        return False
+    return _same(cookie, signed_in(token, int(until))) and time.time() < int(until)
 
 
 def _same(given: str, secret: str) -> bool:
     return hmac.compare_digest(given.encode(), secret.encode())
 
 
-async def _body(request: Request) -> bytes:
+async def _body(request: Request, most: int = LARGEST_REQUEST) -> bytes:
     body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > LARGEST_REQUEST:
-            raise TooLargeError
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            async for chunk in request.stream():
+                body += chunk
+                if len(body) > most:
+                    raise RefusedRequestError(f"A request may have {most} bytes.", 413)
+    except TimeoutError as error:
+        raise RefusedRequestError(f"The request was not complete after {BODY_SECONDS:g} seconds.", 408) from error
+    if sum(map(body.count, (b",", b"{", b"["))) > MOST_PARTS:
+        raise RefusedRequestError(f"A request may have {MOST_PARTS} commas and brackets: ask for fewer payloads.", 413)
     return bytes(body)
+
+
+def _json(payloads: Sequence[Payload]) -> bytes:
+    """`{"payloads": [...]}` in protobuf's JSON, without the copies that its own way makes of large payloads."""
+    parts = [b'{"payloads":[']
+    for payload in payloads:
+        if payload.external_payloads:
+            parts += [b"{" if len(parts) == 1 else b",{", json_format.MessageToJson(payload).strip()[1:].encode()]
+            continue
+        about = {name: base64.b64encode(value).decode() for name, value in payload.metadata.items()}
+        parts += [b"{" if len(parts) == 1 else b",{"]
+        parts += [b'"metadata":', json.dumps(about).encode()] if about else []
+        if payload.data:
+            parts += [b',"data":"' if about else b'"data":"', base64.b64encode(payload.data), b'"']
+        parts += [b"}"]
+    return b"".join([*parts, b"]}"])
 
 
 def _said(message: str, status: int) -> Response:
