@@ -6,7 +6,7 @@ import asyncio
 import json
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from typing import Any, TypeVar
@@ -37,6 +37,7 @@ from abeyance.contracts import (
     RunResult,
     RunStatus,
 )
+from abeyance.diagnosis import Diagnosis, diagnose, no_worker, unserved
 from abeyance.errors import NotFoundError, NoWorkerError, PayloadError, RefusedError, RequestError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
@@ -191,7 +192,7 @@ class Runs:
         """
         said = {"prompt": prompt, "by": by, "key": uuid.uuid4().hex}
         handle = self._handle(run)
-        with self._errors(run):
+        async with self._errors(run):
             place = await _answered(
                 _refusing(handle.execute_update("say", said, result_type=int)), self._worker_timeout
             )
@@ -206,7 +207,7 @@ class Runs:
             RefusedError: if it has ended.
             NotFoundError: if there is no such run.
         """
-        with self._errors(run):
+        async with self._errors(run):
             await self._handle(run).signal("finish", note)
 
     async def status(self, run: str) -> RunStatus:
@@ -216,7 +217,7 @@ class Runs:
             NotFoundError: if there is no such run.
             NoWorkerError: if no worker answers.
         """
-        with self._errors(run):
+        async with self._errors(run):
             status: RunStatus = await self._handle(run).query(
                 "status", result_type=RunStatus, rpc_timeout=timedelta(seconds=self._worker_timeout)
             )
@@ -232,7 +233,7 @@ class Runs:
         Raises:
             NotFoundError: if there is no such run.
         """
-        with self._errors(run):
+        async with self._errors(run):
             return await summarised(await self._handle(run).describe())
 
     async def progress(self, run: str) -> Progress | None:
@@ -241,8 +242,21 @@ class Runs:
         Raises:
             NotFoundError: if there is no such run.
         """
-        with self._errors(run):
+        async with self._errors(run):
             return await progress_of(self._client, await self._handle(run).describe())
+
+    async def diagnosis(self, run: str) -> Diagnosis:
+        """What holds the run up, as far as the server knows. No worker is asked.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        async with self._errors(run):
+            return await diagnose(self._client, run, self._task_queue)
+
+    async def unserved(self) -> str | None:
+        """Why a run that is started now is not taken up, and what to do; `None` if a worker polls the task queue."""
+        return await unserved(self._client, self._task_queue)
 
     async def listed(self, *, open_only: bool = False) -> AsyncIterator[RunSummary]:
         """All runs the server still knows, latest first; the visibility store may lag by a second or so."""
@@ -283,7 +297,7 @@ class Runs:
         """
         keyed = [answer | {"key": uuid.uuid4().hex} for answer in answers]
         handle = self._handle(run)
-        with self._errors(run):
+        async with self._errors(run):
             try:
                 decisions = await _answered(
                     _refusing(handle.execute_update("decide", keyed, result_type=list[Decision])),
@@ -309,7 +323,7 @@ class Runs:
         state = (await self.summary(run)).state
         if state != "parked":
             raise RefusedError(f"Run {run!r} is {state}, not parked: there is nothing to {verdict}.")
-        with self._errors(run):
+        async with self._errors(run):
             await self._handle(run).signal(verdict, note)
 
     async def cancel(self, run: str) -> None:
@@ -322,7 +336,7 @@ class Runs:
         state = (await self.summary(run)).state
         if state not in OPEN:
             raise RefusedError(f"Run {run!r} has ended already: it is {state}.")
-        with self._errors(run):
+        async with self._errors(run):
             await self._handle(run).cancel()
 
     async def result(self, run: str) -> RunResult:
@@ -332,7 +346,7 @@ class Runs:
             RunFailedError: if it ended without a result; the message says how and why.
             NotFoundError: if there is no such run.
         """
-        with self._errors(run):
+        async with self._errors(run):
             try:
                 return await self._handle(run).result()
             except WorkflowFailureError as error:
@@ -395,8 +409,8 @@ class Runs:
     def _handle(self, run: str) -> WorkflowHandle[Any, RunResult]:
         return self._client.get_workflow_handle(run, result_type=RunResult)
 
-    @contextmanager
-    def _errors(self, run: str) -> Any:
+    @asynccontextmanager
+    async def _errors(self, run: str) -> AsyncIterator[None]:
         try:
             yield
         except WorkflowQueryFailedError as error:
@@ -407,10 +421,7 @@ class Runs:
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise NotFoundError(f"There is no run {run!r}. `starter.py list` shows those there are.") from error
             if error.status in NO_ANSWER:
-                raise NoWorkerError(
-                    f"No worker answers for run {run!r}. Nothing is lost: start one with `python worker.py`. "
-                    "`list` and `pending` work without one."
-                ) from error
+                raise NoWorkerError(await no_worker(self._client, run, self._task_queue)) from error
             raise
 
 
@@ -435,6 +446,11 @@ async def _answered(update: Coroutine[Any, Any, T], seconds: float) -> T | None:
         await asyncio.wait({asking}, timeout=seconds)
         return asking.result() if asking.done() else None
     except WorkflowUpdateRPCTimeoutOrCancelledError:
+        return None
+    except RPCError as error:
+        # The server says at once that no worker will take it, as where the run's workflow tasks fail.
+        if error.status not in NO_ANSWER:
+            raise
         return None
     finally:
         asking.cancel()

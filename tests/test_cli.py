@@ -21,7 +21,7 @@ from tests.processes import address_of, environment, free_port, on_terminal, sta
 from tests.support import StartedRun, until
 
 COMMANDS = ["start", "list", "pending", "show", "approve", "deny", "respond", "watch", "result", "cancel"]
-COMMANDS += ["say", "finish", "retry", "abort", "agents", "setup", "codec-server", "up", "demo"]
+COMMANDS += ["doctor", "say", "finish", "retry", "abort", "agents", "setup", "codec-server", "up", "demo"]
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ import sys
 
 import typer
 
-from abeyance.cli import chat, codec, decide, inbox, local, runs, sessions, setup
+from abeyance.cli import chat, codec, decide, doctor, inbox, local, runs, sessions, setup
 
 EPILOG = (
     "Exit status: 0 done, 1 something is wrong, 2 wrong usage, 3 not found, 4 refused, 5 the run failed, "
@@ -27,7 +27,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-for module in (runs, chat, inbox, decide, sessions, setup, codec, local):
+for module in (runs, chat, inbox, decide, doctor, sessions, setup, codec, local):
     module.register(app)
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abeyance.cli._shared import Json, Run, remark, say, say_json, say_quoted, starter, user, with_runs
+from abeyance.cli.doctor import tell_why
 from abeyance.cli.questions import ask_for_response, show_question
 from abeyance.cli.story import decided, ended_how
 from abeyance.contracts import ENDED
@@ -42,9 +43,10 @@ def say_(
             say_json({"run": run, "place": place, "via": "signal" if place is None else "update"})
         elif place is None:
             say(
-                f"No worker answered, so it waits as a signal in the history of {run} until one comes. Whether it was "
-                f"taken shows then: {starter()} show {run}"
+                f"No worker answered, so it waits as a signal in the history of {run}. Whether it was taken shows "
+                f"once a worker has read it: {starter()} show {run}"
             )
+            await tell_why(runs, run)
         else:
             say(f"{run} has taken it, as number {place} of the prompts that wait for their turn.")
 

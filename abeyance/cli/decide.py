@@ -12,6 +12,7 @@ import typer
 
 from abeyance.answers import UnreadableError, read_verdict
 from abeyance.cli._shared import Json, Run, brief, fail, say, say_json, starter, user, with_runs
+from abeyance.cli.doctor import tell_why
 from abeyance.cli.questions import ask_for_response, choose, json_or_text, show_question
 from abeyance.cli.story import decided
 from abeyance.contracts import ENDED
@@ -121,9 +122,10 @@ async def _confirm_signal(runs: Runs, run: str, answers: list[JsonObject]) -> No
             what = f" to {approval['number']} {_what(approval)}"
         say(f"{run}: sent {brief(answer['response'])}{what} by {answer['by']}", hang=2)
     say(
-        f"No worker answered, so it waits as a signal in the history of {run} until one comes. "
-        f"Whether it was accepted shows then: {starter()} show {run}"
+        f"No worker answered, so it waits as a signal in the history of {run}. "
+        f"Whether it was accepted shows once a worker has read it: {starter()} show {run}"
     )
+    await tell_why(runs, run)
 
 
 def _what(approval: JsonObject) -> str:

@@ -95,6 +95,8 @@ def start(
             say_json({"run": started.run} | ({"queued": started.queued, "place": started.place} if session else {}))
         elif not json_:
             say(_introduced(started, session))
+        if warning := await runs.unserved():
+            remark(f"Nobody takes it up now. {warning}")
         if interactive and not json_ and sys.stdin.isatty():
             await converse(runs, started.run, by or user())
         elif wait:

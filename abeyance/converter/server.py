@@ -132,11 +132,11 @@ def codec_app(converter: DataConverter, token: str, origins: Sequence[str]) -> S
         if not _same(typed, token):
             return _page("That is not the token.", 401)
         hours = COOKIE_SECONDS // 3600
-        page = _page(f"Signed in for {hours} hours, until the browser is closed, or until the token is another one.")
+        page = _page(f"Signed in for {hours} hours, or until the server has another token.")
         cookie = signed_in(token, int(time.time()) + COOKIE_SECONDS)
         for path in PATHS:
             secure = request.url.scheme == "https"
-            page.set_cookie(COOKIE, cookie, path=path, httponly=True, samesite="strict", secure=secure)
+            page.set_cookie(COOKIE, cookie, COOKIE_SECONDS, path=path, httponly=True, samesite="strict", secure=secure)
         return page
 
     return Starlette(
