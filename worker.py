@@ -71,6 +71,7 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         faults,
     )
     memory = Memory(conversations, Sessions(settings.sessions), faults, stored_elsewhere=settings.storage is not None)
+    runner = LightReplayRunner()
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
         "identity": identity,
@@ -81,9 +82,10 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         # Looking for references takes no asyncio task per signal at 1.
         "max_workflow_task_external_storage_concurrency": 1,
         "interceptors": [InputInterceptor()],
-        "workflow_runner": LightReplayRunner(),
+        "workflow_runner": runner,
     }
     worker = Worker(reading_anything(client), **(arguments | more))
+    runner.evict = worker._bridge_worker.request_workflow_eviction
     assert worker._workflow_worker
     worker._workflow_worker._deadlock_timeout_seconds = TASK_SECONDS
     return worker

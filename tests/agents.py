@@ -118,6 +118,30 @@ def patient(context: AgentContext) -> Agent:
     return Agent(model=ScriptedModel([ToolCall("await_go"), "Done."]), tools=[await_go])
 
 
+@agent("gated", description="Its tool waits for the file `go-<run>`, and asks; with the option `fails` its model fails")
+def gated(context: AgentContext) -> Agent:
+    """It fails once, and in place of asking."""
+
+    @tool(context=True)
+    def await_go(tool_context: ToolContext) -> str:
+        """Wait for the gate."""
+        while not (context.workspace / f"go-{context.run_id}").exists():
+            if tool_context.agent.cancel_signal.is_set():
+                return "stopped"
+            time.sleep(0.05)
+        return "gone" if context.options.get("fails") else str(tool_context.interrupt("go-on"))
+
+    class Fails(ScriptedModel):
+        def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+            failed = context.workspace / f"failed-{context.run_id}"
+            if len(messages) > 1 and context.options.get("fails") and not failed.exists():
+                failed.touch()
+                raise RuntimeError("the model is gone")
+            return super().compose(messages, tool_specs, system_prompt)
+
+    return Agent(model=Fails([ToolCall("await_go"), "Done.", "And done."]), tools=[await_go])
+
+
 @agent("reconnects", description="Its model loses its connection once, when the file `offline` is there")
 def reconnects(context: AgentContext) -> Agent:
     @tool

@@ -1,4 +1,4 @@
-"""Replays that send nothing large: Temporal has it already, and drops it."""
+"""How a worker runs workflows: replays send nothing large, and queries change nothing."""
 
 from __future__ import annotations
 
@@ -6,18 +6,25 @@ from temporalio.bridge.proto.workflow_activation import WorkflowActivation
 from temporalio.bridge.proto.workflow_completion import WorkflowActivationCompletion
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstance, WorkflowInstanceDetails
 
+from abeyance.converter.ahead import Evict, HistoryGuard
+
 
 class LightReplayRunner(UnsandboxedWorkflowRunner):
     """Runs workflows outside of the sandbox, and takes from the commands of a replay what is compared with nothing.
 
     Each replay of a run would else encode the inputs of all its turns once more and, as no encryption comes to the same
     bytes twice, store all of them anew.
+
+    Attributes:
+        evict: drops the worker's copy of a run. With it, no query can carry a run ahead of its history.
     """
+
+    evict: Evict | None = None
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """The instance of one run."""
         instance = super().create_instance(det)
-        activate = instance.activate
+        activate = HistoryGuard(instance.activate, self.evict).activate if self.evict else instance.activate
 
         def light(act: WorkflowActivation) -> WorkflowActivationCompletion:
             completion = activate(act)
