@@ -20,7 +20,9 @@ from temporalio.service import RPCError
 from temporalio.worker import Replayer
 
 from abeyance.contracts import Decision, RunStatus
+from abeyance.runs import Runs
 from abeyance.settings import Settings
+from tests.conftest import Start
 from tests.processes import ChildProcess, address_of, environment, started, worker_process
 from tests.support import PATIENCE, StartedRun, World, until, with_converter
 from workflows.agent_run import AgentRun
@@ -170,3 +172,16 @@ async def test_whatever_is_sent_counts_and_can_be_replayed(queue: World, tmp_pat
 
     async with staged(queue, tmp_path, [send is retry for _, send in sent]) as scene:
         await asyncio.gather(*(goes(scene, run, *how) for run, how in zip(scene.runs, sent, strict=True)))
+
+
+async def test_a_query_shows_what_the_last_completed_task_has_left(start_world: Start) -> None:
+    """A signal that no worker has taken up before the run was terminated has decided nothing, whoever asks."""
+    async with start_world() as world:
+        run = await world.start("file-manager", "Delete a.txt")
+        before = await run.reaches("waiting", approvals=1)
+    await run.handle.signal("approve")
+    await run.handle.terminate()
+    async with start_world(task_queue=world.settings.task_queue):
+        after = await run.status()
+        assert after == before
+        assert (await Runs(world.client, "any").status(run.id)).state == "terminated"
