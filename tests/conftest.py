@@ -14,13 +14,12 @@ import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 from temporalio.client import Client
-from temporalio.testing import WorkflowEnvironment
 
 from abeyance.attributes import register
-from abeyance.devserver import temporal_binary
 from abeyance.places import Place
 from abeyance.registry import load_agents
 from abeyance.settings import Settings
+from tests.processes import DevServer
 from tests.support import World, with_converter
 from worker import build_worker
 
@@ -47,18 +46,16 @@ for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPO
 
 
 @pytest.fixture(scope="session")
-async def server() -> AsyncIterator[WorkflowEnvironment]:
+async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A Temporal dev server in memory, with the search attributes registered as `up` does."""
-    async with await WorkflowEnvironment.start_local(
-        dev_server_existing_path=temporal_binary(), dev_server_log_level="error"
-    ) as environment:
-        assert (await register(environment.client)).complete
-        yield environment
+    async with DevServer(tmp_path_factory.mktemp("server"), in_memory=True).up() as (connected, _):
+        assert (await register(connected)).complete
+        yield connected
 
 
 @pytest.fixture
-def client(server: WorkflowEnvironment) -> Client:
-    return server.client
+def client(server: Client) -> Client:
+    return server
 
 
 @pytest.fixture

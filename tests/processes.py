@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import sysconfig
 import threading
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import asynccontextmanager, contextmanager, suppress
@@ -21,6 +22,7 @@ from temporalio.api.taskqueue.v1 import TaskQueue
 from temporalio.api.workflowservice.v1 import DescribeTaskQueueRequest, ResetStickyTaskQueueRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
+from temporalio.testing import WorkflowEnvironment
 
 from abeyance.devserver import PRAGMAS, temporal_binary
 from abeyance.settings import Settings
@@ -186,13 +188,24 @@ async def forget_dead_worker(client: Client, run: str) -> None:
 class DevServer:
     """A Temporal server whose state is a file; the process may be killed and started again.
 
+    The SDK's own way to start one gives up after five seconds, which a busy machine may take.
+
     Args:
-        directory: where its file is.
+        directory: where its file and its log are.
         dynamic: settings of its dynamic configuration.
         ui_port: the port of its web UI; `None` for a server without one.
+        in_memory: whether its state goes with its process instead, for speed.
     """
 
-    def __init__(self, directory: Path, dynamic: Mapping[str, int] | None = None, ui_port: int | None = None):
+    def __init__(
+        self,
+        directory: Path,
+        dynamic: Mapping[str, int] | None = None,
+        ui_port: int | None = None,
+        *,
+        in_memory: bool = False,
+    ):
+        self._in_memory = in_memory
         self.address = f"127.0.0.1:{free_port()}"
         self._ui = ["--headless"] if ui_port is None else ["--ui-port", str(ui_port)]
         self._directory = directory
@@ -203,9 +216,11 @@ class DevServer:
         """Start it and connect to it; it is killed when the block ends."""
         port = self.address.rpartition(":")[2]
         command = [temporal_binary(), "server", "start-dev", *self._ui, "--ip", "127.0.0.1", "--port", port]
-        command += ["--db-filename", str(self._directory / "temporal.db"), "--log-level", "error"]
-        for pragma in PRAGMAS:
-            command += ["--sqlite-pragma", pragma]
+        command += ["--log-level", "error"]
+        if not self._in_memory:
+            command += ["--db-filename", str(self._directory / "temporal.db")]
+            for pragma in PRAGMAS:
+                command += ["--sqlite-pragma", pragma]
         for setting in self._dynamic:
             command += ["--dynamic-config-value", setting]
         with started(command, os.environ, self._directory / "server.log") as server:
@@ -221,6 +236,18 @@ class DevServer:
 
             await until(look, what=f"the server to answer: {server.output}")
             yield clients[0], server
+
+
+async def time_skipping() -> WorkflowEnvironment:
+    """A server that skips the time in which nothing happens, started as often as a busy machine takes."""
+    path = str(Path(sysconfig.get_path("scripts"), "temporal-test-server"))
+
+    async def look() -> WorkflowEnvironment | None:
+        with suppress(RuntimeError):
+            return await WorkflowEnvironment.start_time_skipping(test_server_existing_path=path)
+        return None
+
+    return await until(look, what="the time-skipping server to start")
 
 
 class Terminal(ChildProcess):

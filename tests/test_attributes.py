@@ -24,7 +24,6 @@ from temporalio.api.operatorservice.v1 import (
 from temporalio.api.workflowservice.v1 import RegisterNamespaceRequest
 from temporalio.client import Client
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
 from temporalio.worker import Worker
 
 from abeyance import attributes
@@ -34,7 +33,7 @@ from abeyance.devserver import temporal_binary
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.conftest import Start
-from tests.processes import address_of, environment, worker_process
+from tests.processes import address_of, environment, time_skipping, worker_process
 from tests.support import PATIENCE, ROOT, StartedRun, World, until
 from workflows.agent_run import AgentRun
 
@@ -230,8 +229,7 @@ async def test_the_server_has_no_room_for_them(namespace: Namespace) -> None:
 
 async def test_a_server_that_knows_no_operators(start_world: Start) -> None:
     """The time-skipping server refuses the look-up; runs work, and the commands are for whoever may."""
-    path = str(Path(sys.executable).with_name("temporal-test-server"))
-    async with await WorkflowEnvironment.start_time_skipping(test_server_existing_path=path) as server:
+    async with await time_skipping() as server:
         standing = await register(server.client)
         assert "does not let this client" in standing.words()
         assert await Lookup(server.client).registered(5) is None

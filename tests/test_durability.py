@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sysconfig
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -14,11 +13,10 @@ from temporalio.api.enums.v1 import EventType
 from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 from temporalio.exceptions import CancelledError
 from temporalio.service import RPCError
-from temporalio.testing import WorkflowEnvironment
 
 from abeyance.settings import Settings
 from tests.conftest import Start
-from tests.processes import DevServer, forget_dead_worker, identity_of, worker_process
+from tests.processes import DevServer, forget_dead_worker, identity_of, time_skipping, worker_process
 from tests.support import StartedRun, World, short, until
 
 processes = pytest.mark.processes
@@ -88,9 +86,7 @@ async def test_a_worker_is_killed_between_two_questions(client: Client, settings
 
 async def test_a_run_waits_for_thirty_days(start_world: Start) -> None:
     """After a month the approval is still open, and its answer is applied."""
-    binary = str(Path(sysconfig.get_path("scripts"), "temporal-test-server"))
-    skipping = WorkflowEnvironment.start_time_skipping(test_server_existing_path=binary)
-    async with await skipping as environment, start_world(environment.client) as world:
+    async with await time_skipping() as environment, start_world(environment.client) as world:
         run = await world.start("file-manager", "Delete a.txt")
         before = await run.reaches("waiting", approvals=1)
         await environment.sleep(timedelta(days=30))

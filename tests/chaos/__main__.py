@@ -9,31 +9,26 @@ import tempfile
 import time
 from pathlib import Path
 
-from temporalio.testing import WorkflowEnvironment
-
-from abeyance.devserver import temporal_binary
 from tests.chaos.faults import FAULTS
 from tests.chaos.scenarios import every_point, under_fire
+from tests.processes import DevServer
 
 
 async def main(given: argparse.Namespace, faults: list[str]) -> int:
     """Kill at every point, then at random under runs; gives 1 if any count that must be 0 is not."""
     began, violations, kills = time.monotonic(), 0, 0
-    environment = await WorkflowEnvironment.start_local(
-        dev_server_existing_path=temporal_binary(), dev_server_log_level="never"
-    )
 
     def tell(counts: object) -> None:
         print(f"{time.monotonic() - began:4.0f} s: {counts}", flush=True)
 
     with tempfile.TemporaryDirectory() as directory:
-        async with environment:
+        async with DevServer(Path(directory), in_memory=True).up() as (client, _):
             if "points" in faults and not given.only_random:
-                for point, counts in (await every_point(environment.client, Path(directory))).items():
+                for point, counts in (await every_point(client, Path(directory))).items():
                     print(f"{point}: {counts}", *counts.notes, sep="\n  ", flush=True)
                     violations, kills = violations + counts.violations, kills + counts.kills
             counts = await under_fire(
-                environment.client,
+                client,
                 Path(directory),
                 kills=None if given.runs else max(1, given.kills - kills),
                 runs=given.runs,
