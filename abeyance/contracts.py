@@ -147,7 +147,9 @@ class Question:
 
     `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal, and `digests` has those of all
     calls that the answer permits, by tool-use id. `choices` are the only responses that make sense, where that is
-    so; "result" among them stands for `{"result": <any JSON>}`. Long reasons and inputs are shortened.
+    so; "result" among them stands for `{"result": <any JSON>}`. Long reasons and inputs are shortened. `input` has the
+    defaults of the tool's schema filled in. `path` are the tools that lead to the sub-agent that asks, from the run's
+    own agent down; it is empty where that agent itself asks.
     """
 
     id: str
@@ -159,6 +161,7 @@ class Question:
     digest: str | None = None
     choices: list[str] | None = None
     digests: dict[str, str] = field(default_factory=dict)
+    path: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -278,7 +281,7 @@ class Approval:
     """A question that waits for a person. `number` is short enough to type and never used again in its run.
 
     `error` is set when an earlier answer to it made the agent fail. `order` is its place among all that happened in
-    the run: of two things that share one, the earlier has the lower.
+    the run: of two things that share one, the earlier has the lower. `path` is as in `Question`.
     """
 
     number: int
@@ -294,6 +297,7 @@ class Approval:
     error: str | None = None
     digests: dict[str, str] = field(default_factory=dict)
     order: int = 0
+    path: list[str] = field(default_factory=list)
 
 
 @dataclass

@@ -2,7 +2,8 @@
 
 AbeyanceError
 ├── ConfigurationError   a setting, a registration or a factory is wrong
-│   └── UnknownAgentError
+│   ├── UnknownAgentError
+│   └── UnknownToolError
 ├── PayloadError         a payload cannot be read or written here
 │   ├── UnreadablePayloadError   it is junk, whoever reads it
 │   ├── UnknownKeyError          it is encrypted with a key that is not known here
@@ -31,6 +32,10 @@ class ConfigurationError(AbeyanceError):
 
 class UnknownAgentError(ConfigurationError):
     """No agent is registered under the name that a run asked for."""
+
+
+class UnknownToolError(ConfigurationError):
+    """The tool of a call that people have answered about is gone. Nothing has run, and the answers are still there."""
 
 
 class PayloadError(AbeyanceError):

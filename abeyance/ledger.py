@@ -91,6 +91,7 @@ class Ledger:
                     choices=question.choices,
                     digests=question.digests,
                     order=self.next_order(),
+                    path=question.path,
                 )
             asked[approval.number] = approval
         for number in self.waiting.keys() - asked.keys():

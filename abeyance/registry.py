@@ -72,18 +72,39 @@ def agent(
         name: letters, digits, "-", "_" and "."; unique among all registered agents.
         description: one line for `starter.py agents`.
         once_only: tools whose calls are never repeated on their own. When a worker dies in the middle of one, a
-            person decides what becomes of it. `True` means every tool that is not named in `repeatable`.
+            person decides what becomes of it. `True` means every tool that is not named in `repeatable`. A call of a
+            sub-agent is once only if one of its tools is.
         repeatable: tools whose calls may run again after a crash, even where a person approved them: they only
             read, or doing them twice is doing them once. Calls of tools that are named in neither are once only
-            if a person approved them, and repeatable if nobody was asked; MCP tools say so themselves.
+            if a person was ever asked about the tool, and repeatable if nobody was; MCP tools say so themselves.
+
+    Both name tools of the agent and of its sub-agents, as "tool" or as "sub-agent/tool". Tools of an agent that
+    another tool runs by itself are named as "that-tool/tool". A turn refuses names that lead to no tool.
 
     Raises:
-        ConfigurationError: if the name is taken by another factory, or is no name, or a tool is in both lists.
+        ConfigurationError: if the name is taken by another factory, or is no name, if what should be a list of tool
+            names is something else, or if a tool is in both lists.
     """
     if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
         raise ConfigurationError(f"{name!r} is no agent name: use letters, digits, '-', '_' and '.'.")
 
+    if not isinstance(once_only, (str, bool)):
+        once_only = tuple(once_only)
+    if not isinstance(repeatable, (str, bool)):
+        repeatable = tuple(repeatable)
+    for argument, given in (("once_only", once_only), ("repeatable", repeatable)):
+        if isinstance(given, str):
+            raise ConfigurationError(
+                f"Agent {name!r} has {argument}={given!r}, which is one text. Give a list of tool names: "
+                f"{argument}=[{given!r}]."
+            )
+    if isinstance(repeatable, bool):
+        raise ConfigurationError(f"Agent {name!r} has repeatable={repeatable}. Give a list of tool names.")
     once = frozenset(() if isinstance(once_only, bool) else once_only)
+    if odd := [tool for tool in (*once, *repeatable) if not isinstance(tool, str)]:
+        raise ConfigurationError(
+            f"Agent {name!r} declares {odd[0]!r} once only or repeatable. Give the tool's name, as a text."
+        )
     if both := once & frozenset(repeatable):
         raise ConfigurationError(f"Agent {name!r} declares {sorted(both)[0]!r} both once only and repeatable.")
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from strands import ToolContext
@@ -20,14 +21,20 @@ class TurnFacts:
     Attributes:
         chain: names the run among all runs there ever were, also those that share its workflow id.
         attempt: at the turn, from 1.
-        starts_of: how often a call was started, by its tool-use id.
-        explain: notes why a call runs, by its tool-use id.
+        starts_of: how often a call was started, by its path.
+        explain: notes why a call runs, by its path.
+        above: the path of the call that the tool runs in, with a "/" behind it; "" for calls of the run's own agent.
     """
 
     chain: str
     attempt: int
     starts_of: Callable[[str], int]
     explain: Callable[[str, str], None]
+    above: str = ""
+
+    def path_of(self, tool_use_id: str) -> str:
+        """The tool-use ids from the call of the run's own agent down, or that call's own id as it is."""
+        return self.above + quote(tool_use_id, safe="") if self.above else tool_use_id
 
 
 def idempotency_key(context: ToolContext) -> str:
@@ -39,13 +46,16 @@ def idempotency_key(context: ToolContext) -> str:
         context: the tool's own `ToolContext`.
 
     Returns:
-        "<Temporal's run id of the run's first execution>/<toolUseId>": workflow ids may be used again.
+        "<Temporal's run id of the run's first execution>/<toolUseId>": workflow ids may be used again. In a tool of a
+        sub-agent, the tool-use ids of the calls above stand before its own: ".../<sub-agent's call>/<toolUseId>".
+        When a sub-agent's call is run again after a crash, its model is asked anew, and may make other calls, or the
+        same ones under other ids; then the keys are others as well.
 
     Raises:
         KeyError: if the tool does not run in a turn of Abeyance.
     """
     facts: TurnFacts = context.invocation_state[INVOCATION_KEY]
-    return f"{facts.chain}/{context.tool_use['toolUseId']}"
+    return f"{facts.chain}/{facts.path_of(context.tool_use['toolUseId'])}"
 
 
 def call_attempt(context: ToolContext) -> int:
@@ -58,7 +68,7 @@ def call_attempt(context: ToolContext) -> int:
         KeyError: if the tool does not run in a turn of Abeyance.
     """
     facts: TurnFacts = context.invocation_state[INVOCATION_KEY]
-    return facts.starts_of(context.tool_use["toolUseId"])
+    return facts.starts_of(facts.path_of(context.tool_use["toolUseId"]))
 
 
 def explain(event: BeforeToolCallEvent, why: str) -> None:
@@ -70,4 +80,4 @@ def explain(event: BeforeToolCallEvent, why: str) -> None:
     """
     facts: TurnFacts | None = event.invocation_state.get(INVOCATION_KEY)
     if facts:
-        facts.explain(event.tool_use["toolUseId"], why[:200])
+        facts.explain(facts.path_of(event.tool_use["toolUseId"]), why[:200])

@@ -6,7 +6,8 @@ what it has said to the history, and not all that was said before.
 
 A delta is JSON: `messages` is a list in which `[3, 8]` stands for the messages 3 to 7 of the conversation before, and
 an object for a new message; `data` has the other fields of the agent's snapshot that have changed; `used_ids` the
-tool-use ids that have come; and `schema_version` that of Strands' snapshots. An id is the SHA-256 of all deltas.
+tool-use ids that have come, `asked` the tools that people were asked about for the first time; and `schema_version`
+that of Strands' snapshots. An id is the SHA-256 of all deltas.
 """
 
 from __future__ import annotations
@@ -52,6 +53,7 @@ class Conversation:
         messages: each message's JSON, as `text_of` writes it.
         data: the other fields of the agent's snapshot, as JSON.
         used_ids: tool-use ids that a provider may use again.
+        asked: the tools that people were asked about, as `activities.once_only` spells them.
         schema_version: of Strands' snapshots, when it was taken.
     """
 
@@ -59,6 +61,7 @@ class Conversation:
     messages: tuple[str, ...] = ()
     data: JsonObject = field(default_factory=dict)
     used_ids: tuple[str, ...] = ()
+    asked: tuple[str, ...] = ()
     schema_version: str = SNAPSHOT_SCHEMA_VERSION
 
     @cached_property
@@ -85,6 +88,7 @@ class Conversation:
             tuple(messages),
             self.data | delta.get("data", {}),
             (*self.used_ids, *delta.get("used_ids", ())),
+            (*self.asked, *delta.get("asked", ())),
             delta.get("schema_version", self.schema_version),
         )
 
@@ -95,7 +99,7 @@ class Conversation:
             "data": self.data,
             "used_ids": list(self.used_ids),
             "schema_version": self.schema_version,
-        }
+        } | ({"asked": list(self.asked)} if self.asked else {})
 
 
 NOTHING = Conversation()
@@ -134,12 +138,13 @@ class Restored:
         agent.messages[:] = self._given
         self._print = _print_of(self._given)
 
-    def delta(self, agent: Agent, used_ids: Iterable[str]) -> JsonObject:
+    def delta(self, agent: Agent, used_ids: Iterable[str], asked: Iterable[str] = ()) -> JsonObject:
         """What has become of the conversation since; `then` makes the next one of it.
 
         Args:
             agent: the same agent, at a point where a snapshot of it is whole.
             used_ids: the tool-use ids that have come since.
+            asked: the tools that people are asked about for the first time.
         """
         base = self._base
         untouched = self._print is not None and self._print == _print_of(self._given)
@@ -171,6 +176,8 @@ class Restored:
         }
         if new_ids := list(used_ids):
             delta["used_ids"] = new_ids
+        if newly_asked := list(asked):
+            delta["asked"] = newly_asked
         if base.schema_version != SNAPSHOT_SCHEMA_VERSION:
             delta["schema_version"] = SNAPSHOT_SCHEMA_VERSION
         return delta

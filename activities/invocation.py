@@ -7,7 +7,7 @@ import logging
 import traceback
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from strands import Agent
 from strands.event_loop._retry import ModelRetryStrategy
@@ -27,12 +27,14 @@ from activities.failures import HookFailedError
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
+from activities.once_only import OnceOnly, require_known_tools
 from activities.prevented import PreventedCalls
-from activities.questions import as_questions
+from activities.questions import as_questions, asked_tools
 from activities.quick import QuickMessages
 from activities.replies import require_whole_replies
 from activities.room import Room
 from activities.steps import Attempt, Steps, TurnEndsError
+from activities.strands_adapter.shapes import require_known_shapes, sub_agents
 
 log = logging.getLogger("abeyance.turn")
 
@@ -132,11 +134,14 @@ class Invocation:
         shown_state = agent.state.get() if self.turn.shown_state is None else from_jsonable(self.turn.shown_state)
         begun = self.journal.restore(agent, before.used_ids)
         answered = {} if begun else {response.id: response for response in self.turn.responses or []}
-        decisions = Decisions(agent, answered, shown_state if answered else None)
+        once_only = OnceOnly(registration, before.asked)
+        decisions = Decisions(agent, answered, shown_state if answered else None, once_only=once_only)
+        decisions.require_readable()
         decisions.attach()
+        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain)
         steps = Steps(
             agent,
-            registration,
+            once_only,
             self.turn,
             self.attempt,
             self.journal,
@@ -145,10 +150,10 @@ class Invocation:
             decisions,
             self.room,
             before.size,
+            facts,
         )
         steps.attach()
         PreventedCalls(self.turn, self.journal).attach(agent)
-        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain)
         try:
             ended = await agent.invoke_async(
                 None if begun else self._prompt(),
@@ -167,14 +172,16 @@ class Invocation:
                 raise HookFailedError(sorted(decisions.in_hooks)) from error
             raise
         same_batch = bool(answered) and not self.journal.begun
-        delta = restored.delta(agent, self.journal.new_ids)
+        questions = as_questions(interrupts, decisions.subject_of)
+        asked = asked_tools(interrupts, decisions.subject_of)
+        delta = restored.delta(agent, self.journal.new_ids, sorted(asked - set(before.asked)))
         conversation = before.then(delta)
         result = TurnResult(
             stop_reason=stop_reason,
             message=_text(message),
             conversation=conversation.id,
             delta=delta,
-            questions=as_questions(interrupts, decisions.subject_of),
+            questions=questions,
             calls=self.journal.unfinished() if interrupts else {},
             usage=self.journal.usage,
             structured_output=None if output is None else jsonable(output),
@@ -194,6 +201,7 @@ class Invocation:
 
 def _adapted(agent: Agent, registration: Registration) -> Agent:
     """Take from an ordinary agent what only makes sense in a process of its own."""
+    require_known_shapes(agent)
     if agent._session_manager is not None:
         raise ConfigurationError(
             f"Agent {registration.name!r} brings a session manager. Remove it: the run's state lives in Temporal, "
@@ -204,12 +212,8 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
             f"Agent {registration.name!r} brings background tasks. Remove them: what runs in the background of one "
             "worker is lost with it, and what it asks could never be answered."
         )
-    for name, tool in agent.tool_registry.registry.items():
-        if getattr(tool, "_preserve_context", False):
-            raise ConfigurationError(
-                f"Agent {registration.name!r} has the sub-agent {name!r} with preserve_context=True. Remove that: a "
-                "sub-agent is built anew for every turn, so an answer to what it asks could never reach it."
-            )
+    _refuse_kept_contexts(agent, registration)
+    require_known_tools(agent, registration)
     # Strands has no public way to take back its default strategy, which sleeps up to two minutes inside the call.
     if type(agent._retry_strategy) is ModelRetryStrategy:
         agent._retry_strategy._max_attempts = 1
@@ -218,6 +222,16 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
     if type(agent.callback_handler) is PrintingCallbackHandler:
         agent.callback_handler = null_callback_handler
     return agent
+
+
+def _refuse_kept_contexts(agent: Agent, registration: Registration) -> None:
+    for name, below in sub_agents(agent):
+        if cast("Any", agent.tool_registry.registry[name])._preserve_context:
+            raise ConfigurationError(
+                f"Agent {registration.name!r} has the sub-agent {name!r} with preserve_context=True. Remove that: a "
+                "sub-agent is built anew for every turn, so an answer to what it asks could never reach it."
+            )
+        _refuse_kept_contexts(below, registration)
 
 
 def _clean_up(agent: Agent) -> None:

@@ -14,7 +14,7 @@ import json
 import operator
 import threading
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from strands import Agent
@@ -37,6 +37,33 @@ UNIQUE_ID_LENGTH = 20
 """Tool-use ids of this length are random: Bedrock's, Anthropic's and OpenAI's are longer."""
 
 
+MOST_INNER = 30
+"""Of the calls inside one call, as many are told; of more, those that have ended first are left out."""
+
+
+@dataclass
+class InnerCall:
+    """A call inside a tool call: of a sub-agent, or of an agent or a tool that the tool's own code runs.
+
+    Attributes:
+        tool: the names of its tool and of those above it, below the call that it runs in: "charger > charge".
+        started_at: when it was started last, ISO 8601.
+        input: the beginning of its input's JSON.
+        starts: how often it was started.
+        once: whether it is once only.
+        status: "success", "error", "interrupted" or "not started"; "" as long as nothing is known of its end.
+        ended_at: when it ended, "" as long as nothing is known of that.
+    """
+
+    tool: str
+    started_at: str
+    input: str = ""
+    starts: int = 1
+    once: bool = False
+    status: str = ""
+    ended_at: str = ""
+
+
 @dataclass
 class Call:
     """A tool call of the open batch.
@@ -53,6 +80,7 @@ class Call:
         input: the beginning of its input's JSON.
         instead: what became of it in the place of another start: "denied", "cancelled", or "answered" by a person.
         why: as in `Ran`.
+        inner: the calls inside it, as `InnerCall`s in JSON by their path; `inner_left_out` is how many more there were.
     """
 
     tool: str
@@ -66,6 +94,16 @@ class Call:
     input: str = ""
     instead: str = ""
     why: str = ""
+    inner: JsonObject = field(default_factory=dict)
+    inner_left_out: int = 0
+
+    def as_json(self) -> JsonObject:
+        """The call as the record holds it; what it has not is left out, as workers before this one wrote it."""
+        made = asdict(self)
+        for name in ("inner", "inner_left_out"):
+            if not made[name]:
+                del made[name]
+        return made
 
     def as_ran(self, key: str) -> Ran:
         """The call with the tool-use id `key`, as it is told."""
@@ -201,6 +239,43 @@ class Journal:
             self.calls[key] = replace(call, why=self._why.get(key, ""))
             self._changed()
 
+    def inner_started(self, top: str, path: str, inner: InnerCall) -> None:
+        """Note that a call starts inside the call `top`, which is once only from now on if that one is.
+
+        Raises:
+            RuntimeError: if the call `top` has ended, and what starts is once only: nothing could hold it any more.
+        """
+        with self._lock:
+            call = self.calls.get(top)
+            if call is None or call.result is not None:
+                if inner.once:
+                    raise RuntimeError(f"{inner.tool!r} is once only, and the call that it runs in has ended.")
+                return
+            before = call.inner.pop(path, None)
+            if before:
+                inner = replace(inner, starts=before["starts"] + 1, once=inner.once or before["once"])
+            call.inner[path] = asdict(inner)
+            call.once = call.once or inner.once
+            ended = [key for key, told in call.inner.items() if told["ended_at"]]
+            ended.sort(key=lambda key: (call.inner[key]["once"], call.inner[key]["ended_at"]))
+            for key in ended[: max(0, len(call.inner) - MOST_INNER)]:
+                del call.inner[key]
+                call.inner_left_out += 1
+            self._changed()
+
+    def inner_ended(self, top: str, path: str, status: str, at: str) -> None:
+        """Note how a call inside the call `top` has ended."""
+        with self._lock:
+            call = self.calls.get(top)
+            if call and path in call.inner:
+                call.inner[path] |= {"status": status, "ended_at": at}
+                self._changed()
+
+    def explains(self, path: str) -> bool:
+        """Whether a hook has explained why a call needs no question."""
+        with self._lock:
+            return path in self._why
+
     def explain(self, key: str, why: str) -> None:
         """Note why a call that is about to start needs no question."""
         with self._lock:
@@ -262,15 +337,18 @@ class Journal:
         result: ToolResult = from_jsonable(call.result)
         return result
 
-    def starts_of(self, key: str) -> int:
-        """How often a call of the open batch was started."""
-        call = self.calls.get(key)
-        return call.starts if call else 0
+    def starts_of(self, path: str) -> int:
+        """How often a call of the open batch, or one inside such a call, was started."""
+        with self._lock:
+            inner = next((call.inner[path] for call in self.calls.values() if path in call.inner), None)
+            if inner:
+                return int(inner["starts"])
+            return self.calls[path].starts if path in self.calls else 0
 
     def unfinished(self) -> JsonObject:
         """The calls that were started and have not finished, as JSON."""
         with self._lock:
-            return {key: asdict(call) for key, call in self.calls.items() if call.result is None}
+            return {key: call.as_json() for key, call in self.calls.items() if call.result is None}
 
     def read(self) -> tuple[int, JsonObject | None]:
         """The version of the record, and the record."""
@@ -285,7 +363,7 @@ class Journal:
                 "usage": asdict(self.usage),
                 "begun": self.begun,
                 "new_ids": list(self.new_ids),
-                "calls": {key: asdict(call) for key, call in self.calls.items()},
+                "calls": {key: call.as_json() for key, call in self.calls.items()},
                 "work": {"failure": self.failure, "ran": list(self._ran), "ran_count": self._ran_count},
             }
 
@@ -307,7 +385,8 @@ class Journal:
     def _changed(self) -> None:
         self.version += 1
         messages = sum(size for _, _, size in self._messages)
-        self.size = self._state_size + self._ran_size + sum(self._result_sizes.values()) + messages
+        inner = 400 * sum(len(call.inner) for call in self.calls.values())
+        self.size = self._state_size + self._ran_size + sum(self._result_sizes.values()) + messages + inner
 
 
 def _entry(message: Message) -> tuple[Message, Any, int]:

@@ -31,6 +31,8 @@ from activities.room import ADVICE, LARGEST_PACKED
 
 USED_IDS = "abeyance_used_ids"
 """Where a stored snapshot keeps the tool-use ids that a provider may use again."""
+ASKED = "abeyance_asked"
+"""Where it keeps the tools that people were asked about: trust that lives on in a session lets their calls pass."""
 REMEMBERED_CHARACTERS = 2_000
 """Of the agent's state, as a run tells what it has found in its session."""
 
@@ -150,21 +152,27 @@ async def _beat() -> None:
 def _delta(snapshot: JsonObject) -> JsonObject:
     """The delta that makes a stored snapshot of nothing."""
     data = {name: value for name, value in snapshot["data"].items() if name != "messages"}
-    noted = (snapshot.get("app_data") or {}).get(USED_IDS)
-    return {
+    noted = snapshot.get("app_data") or {}
+    used_ids, asked = noted.get(USED_IDS), noted.get(ASKED)
+    delta: JsonObject = {
         "messages": snapshot["data"].get("messages") or [],
         "data": data,
-        "used_ids": noted if isinstance(noted, list) else [],
+        "used_ids": used_ids if isinstance(used_ids, list) else [],
         "schema_version": snapshot["schema_version"],
     }
+    if isinstance(asked, list) and asked:
+        delta["asked"] = [tool for tool in asked if isinstance(tool, str)]
+    return delta
 
 
 def _snapshot(conversation: Conversation) -> JsonObject:
     """A conversation as a snapshot of Strands that is to be stored."""
+    noted = {USED_IDS: list(conversation.used_ids), ASKED: list(conversation.asked)}
+    app_data = {name: value for name, value in noted.items() if value}
     snapshot = Snapshot(
         scope="agent",
         schema_version=conversation.schema_version,
         data={"messages": conversation.parsed()} | conversation.data,
-        app_data={USED_IDS: list(conversation.used_ids)} if conversation.used_ids else {},
+        app_data=app_data,
     )
     return snapshot.to_dict()

@@ -13,6 +13,7 @@ from abeyance.contracts import Ran, TurnInput
 from abeyance.jsonable import jsonable
 from abeyance.shortened import cut
 from activities.journal import Journal
+from activities.strands_adapter.shapes import is_called_by_code
 
 SHOWN_CHARACTERS = 100
 
@@ -35,8 +36,8 @@ class PreventedCalls:
     def _after(self, event: AfterToolCallEvent) -> None:
         use = event.tool_use
         key = use["toolUseId"]
-        if "event_loop_cycle_id" not in event.invocation_state:
-            # A tool that is called by code, not by the model, belongs to whatever calls it.
+        if is_called_by_code(event.agent, key, event.invocation_state):
+            # It belongs to whatever calls it.
             return
         kept = event.cancel_message is not None or bool(cast("dict[str, Any]", event.result).get("cancelled"))
         if key in self._journal.calls and not kept:

@@ -7,15 +7,16 @@ its tool middleware is the innermost: right around what really runs.
 from __future__ import annotations
 
 import asyncio
+import math
 import threading
-import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, cast
 
 from strands import Agent
-from strands.hooks import BeforeToolsEvent, MessageAddedEvent
+from strands.hooks import AfterToolsEvent, BeforeToolsEvent, MessageAddedEvent
 from strands.interrupt import Interrupt, InterruptException
 from strands.middleware import (
     ExecuteToolContext,
@@ -31,16 +32,22 @@ from strands.types.tools import ToolResult
 
 from abeyance.contracts import CHECKPOINT, TurnInput, Usage
 from abeyance.jsonable import jsonable
-from abeyance.registry import Registration
+from abeyance.tools import TurnFacts
+from activities.answered_tools import require_answered_tools
 from activities.batch_state import looking_back
 from activities.decisions import Decisions
+from activities.doubt import doubt_about
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
+from activities.inner_calls import Place, Turn, here, inside, run_inside, run_outside
 from activities.journal import RECORD_BYTES, Call, Journal
+from activities.once_only import OnceOnly
 from activities.prevented import brief
-from activities.questions import IN_DOUBT, belongs_to
+from activities.questions import IN_DOUBT
 from activities.quick import given_away
 from activities.room import Room
+from activities.strands_adapter import interrupt_ids
+from activities.strands_adapter.shapes import agent_of, is_called_by_code
 from activities.tool_ids import make_unique
 
 MOST_REPLIES = 100
@@ -78,7 +85,7 @@ class Steps:
 
     Args:
         agent: built and restored.
-        registration: says which of its tools are once only or repeatable.
+        once_only: says which of its calls are once only.
         turn: what the turn was given.
         attempt: this attempt at it.
         journal: what has been done so far.
@@ -87,12 +94,13 @@ class Steps:
         decisions: what people decided about the agent's calls.
         room: how much of their results can be kept.
         before: how many bytes the conversation had when the turn began.
+        facts: what tools may ask about the turn.
     """
 
     def __init__(
         self,
         agent: Agent,
-        registration: Registration,
+        once_only: OnceOnly,
         turn: TurnInput,
         attempt: Attempt,
         journal: Journal,
@@ -101,18 +109,22 @@ class Steps:
         decisions: Decisions,
         room: Room,
         before: int,
+        facts: TurnFacts,
     ):
-        self._agent, self._registration, self._turn, self._attempt = agent, registration, turn, attempt
+        self._agent, self._once_only, self._turn, self._attempt = agent, once_only, turn, attempt
         self._decisions, self._room, self._before = decisions, room, before
         self._journal, self._heartbeat, self._faults = journal, heartbeat, faults
         self._finished_here: set[str] = set()
         self._replies = 0
         self._unsettled: set[asyncio.Future[None]] = set()
+        self._inner = Turn(once_only, journal, heartbeat, attempt.cancel, facts, faults)
 
     def attach(self) -> None:
         """Subscribe to the agent's messages, model calls and tool calls."""
         self._agent.add_hook(self._message_added, MessageAddedEvent)
+        self._agent.hooks.add_callback(BeforeToolsEvent, self._require_answered_tools, order=-math.inf)
         self._agent.add_hook(self._before_tools, BeforeToolsEvent)
+        self._agent.add_hook(self._after_tools, AfterToolsEvent)
         self._agent.add_middleware(InvokeModelStage, self._around_model)
         self._agent.add_middleware(ExecuteToolStage, self._around_tool)
 
@@ -128,6 +140,16 @@ class Steps:
         self._journal.note(self._agent)
         if message["role"] == "user" or any("toolUse" in block for block in message["content"]):
             self._heartbeat.nudge()
+
+    def _require_answered_tools(self, event: BeforeToolsEvent) -> None:
+        if self._agent._interrupt_state.activated:
+            done = self._journal.result_of
+            require_answered_tools(self._agent, self._turn.responses or [], lambda key: done(key) is not None)
+
+    def _after_tools(self, event: AfterToolsEvent) -> None:
+        # Before the batch is closed, so that the call is made again once the run is no longer parked.
+        if error := self._decisions.any_unreadable:
+            raise error
 
     def _before_tools(self, event: BeforeToolsEvent) -> None:
         if not self._agent._interrupt_state.activated and not self._journal.calls:
@@ -168,10 +190,10 @@ class Steps:
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
     ) -> AsyncGenerator[Any, None]:
         key = context.tool_use["toolUseId"]
-        if "event_loop_cycle_id" not in context.invocation_state:
-            # A tool that is called by code, not by the model, belongs to whatever calls it.
-            async for event in next_fn(context):
-                yield event
+        if is_called_by_code(self._agent, key, context.invocation_state):
+            async with aclosing(self._called_by_code(context, next_fn)) as events:
+                async for event in events:
+                    yield event
             return
         # A call that has finished in this very attempt comes back only because a hook asked for another try.
         if key not in self._finished_here and (saved := self._journal.result_of(key)):
@@ -186,7 +208,13 @@ class Steps:
         once = self._is_once_only(context) or bool(before and before.once)
         call = replace(self._call(context), once=once)
         if before:
-            call = replace(call, starts=before.starts + 1, doubts=before.doubts)
+            call = replace(
+                call,
+                starts=before.starts + 1,
+                doubts=before.doubts,
+                inner=before.inner,
+                inner_left_out=before.inner_left_out,
+            )
             if before.running and once:
                 if settled := self._settle_doubt(context, before):
                     before.instead = "answered"
@@ -205,7 +233,8 @@ class Steps:
         result: ToolResultEvent | None = None
         try:
             self._faults.at("tool running")
-            with looking_back(self._decisions.looks_back(key)):
+            place = Place(self._inner, (key,), (call.tool,))
+            with inside(place), looking_back(self._decisions.looks_back(key)):
                 async for event in next_fn(context):
                     if isinstance(event, ToolInterruptEvent):
                         await self._withdraw(key, once=once)
@@ -216,9 +245,22 @@ class Steps:
         except InterruptException:
             await self._withdraw(key, once=once)
             raise
-        if result is not None:
+        # What has run inside may have made it so.
+        once = once or self._journal.calls[key].once
+        if result is not None and self._decisions.any_unreadable:
+            await self._withdraw(key, once=once)
+            yield result
+        elif result is not None:
             kept = await self._finish(key, result.tool_result, once=once)
             yield result if kept is result.tool_result else ToolResultEvent(kept)
+
+    def _called_by_code(
+        self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
+    ) -> AsyncGenerator[Any, None]:
+        """Run a call that belongs to whatever makes it."""
+        if place := here():
+            return run_inside(place, context, next_fn, at=())
+        return run_outside(context, next_fn, self._once_only, ())
 
     async def _withdraw(self, key: str, *, once: bool) -> None:
         self._journal.withdrawn(key)
@@ -277,25 +319,19 @@ class Steps:
 
     def _is_once_only(self, context: ExecuteToolContext) -> bool:
         # A hook may have put another tool in the place of the one that the model asked for.
-        names = {context.tool_use["name"]} | ({context.tool.tool_name} if context.tool else set())
-        if names & self._registration.once_only:
-            return True
-        if names <= self._registration.repeatable:
-            return False
-        if self._registration.all_once_only:
-            return True
-        hints = cast("dict[str, Any]", context.tool.tool_spec if context.tool else {}).get("annotations") or {}
-        if hints.get("readOnlyHint") or hints.get("idempotentHint"):
-            return False
-        answered = [i for i in self._agent._interrupt_state.interrupts.values() if i.response is not None]
-        return any(belongs_to(interrupt.id, context.tool_use["toolUseId"]) for interrupt in answered)
+        key, names = context.tool_use["toolUseId"], {context.tool_use["name"]}
+        if context.tool:
+            names.add(context.tool.tool_name)
+        answered = self._decisions.is_answered(key) or bool(names & self._decisions.asked_tools())
+        trusted = self._journal.explains(key)
+        return self._once_only.applies((), names, context.tool, answered=answered, trusted=trusted)
 
     def _settle_doubt(self, context: ExecuteToolContext, before: Call) -> ToolResult | None:
         """What a person chose for a call in doubt: a result, or `None` to run it again. Asks, if nobody has."""
         key = context.tool_use["toolUseId"]
         # A new name for every crash: a `retry` that was given for one must not let another pass.
-        unique = uuid.uuid5(uuid.NAMESPACE_OID, f"{IN_DOUBT}:{before.doubts}")
-        interrupt = Interrupt(f"v1:middleware_execute_tool:{key}:{unique}", IN_DOUBT, _doubt(before))
+        unique = interrupt_ids.of_middleware(key, f"{IN_DOUBT}:{before.doubts}")
+        interrupt = Interrupt(unique, IN_DOUBT, doubt_about(before, runs_agent=agent_of(context.tool) is not None))
         answered = self._agent._interrupt_state.interrupts.get(interrupt.id)
         if answered is None or answered.response is None:
             raise InterruptException(interrupt)
@@ -319,17 +355,3 @@ def usage_of(counted: Any) -> Usage:
     """The usage of one model call, from what a provider counted; what it did not count is 0."""
     usage = cast("dict[str, int]", counted or {})
     return Usage(1, usage.get("inputTokens", 0), usage.get("outputTokens", 0), usage.get("totalTokens", 0))
-
-
-def _doubt(call: Call) -> dict[str, Any]:
-    return {
-        "message": "The worker died while this call ran. It may or may not have taken effect.",
-        "started_at": call.started_at,
-        "worker": call.worker,
-        "starts": call.starts,
-        "options": {
-            "retry": "run it again",
-            "skip": "do not run it again, and tell the model so",
-            "result": 'tell the model what came of it: {"result": ...}',
-        },
-    }

@@ -35,6 +35,7 @@ from activities.loops import to_its_end
 from activities.quick import trace_only_what_is_recorded
 from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
+from activities.strands_adapter.nested_agents import watch_nested_agents
 
 log = logging.getLogger("abeyance.turn")
 
@@ -66,6 +67,7 @@ class Turns:
         self._builder, self._worker, self._attributes, self._faults = builder, worker, attributes, faults
         self._conversations = conversations
         trace_only_what_is_recorded()
+        watch_nested_agents()
         self._threads = ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="turn")
 
     @activity.defn(name=TURN_ACTIVITY)

@@ -31,6 +31,7 @@ TEST_AGENTS = (
     "tests.hostile_agents",
     "tests.journal_agents",
     "tests.mcp_agents",
+    "tests.once_agents",
     "tests.session_agents",
 )
 

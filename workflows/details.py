@@ -74,6 +74,7 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
                 "asked_at": approval.asked_at,
                 "choices": approval.choices,
             }
+            | ({"path": approval.path} if approval.path else {})
             for approval in status.approvals
         ]
         or None,
@@ -129,7 +130,8 @@ def _question(approval: Approval, room: int, *, alone: bool) -> str:
         "Its reason": _reason(approval),
         "The last answer made the agent fail": approval.error,
     }
-    asked = f"**{approval.number}.** {code(approval.name, 200)} asks, since {_when(approval.asked_at)}"
+    where = f" in {code(' > '.join(approval.path), 200)}" if approval.path else ""
+    asked = f"**{approval.number}.** {code(approval.name, 200)} asks{where}, since {_when(approval.asked_at)}"
     answers = [
         f"- **{label}:** signal `{signal}`, input {'left empty' if given is None else f'`{given}`'}"
         for label, signal, given in _answers(approval, alone=alone)

@@ -135,6 +135,11 @@ def brief(value: Any, most: int = 120, more: int = 0) -> str:
     return cut(one_line(text), most, more=more)
 
 
+def asked_from(path: Sequence[str] | None) -> str:
+    """Which sub-agent asks, before what it asks about: "mid > charger: ", or "" for the run's own agent."""
+    return f"{' > '.join(path)}: " if path else ""
+
+
 def age(since: str) -> str:
     """How long ago an ISO 8601 time was, in its largest unit."""
     return span(since, datetime.now(UTC).isoformat())

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abeyance.answers import UnreadableError, read_verdict
-from abeyance.cli._shared import Json, Run, brief, fail, say, say_json, starter, user, with_runs
+from abeyance.cli._shared import Json, Run, asked_from, brief, fail, say, say_json, starter, user, with_runs
 from abeyance.cli.doctor import tell_why
 from abeyance.cli.questions import ask_for_response, choose, json_or_text, show_question
 from abeyance.cli.story import decided
@@ -130,7 +130,8 @@ async def _confirm_signal(runs: Runs, run: str, answers: list[JsonObject]) -> No
 
 def _what(approval: JsonObject) -> str:
     """What an approval, as recorded, is about."""
-    return f"{approval['tool']} {brief(approval['input'], 200)}" if approval["tool"] else f"({approval['name']})"
+    what = f"{approval['tool']} {brief(approval['input'], 200)}" if approval["tool"] else f"({approval['name']})"
+    return asked_from(approval.get("path")) + what
 
 
 async def _explained(runs: Runs, run: str, answers: list[JsonObject], refused: str) -> str:

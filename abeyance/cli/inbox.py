@@ -7,7 +7,20 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import Json, age, brief, duration, fail, remark, say, say_json, starter, table, with_runs
+from abeyance.cli._shared import (
+    Json,
+    age,
+    asked_from,
+    brief,
+    duration,
+    fail,
+    remark,
+    say,
+    say_json,
+    starter,
+    table,
+    with_runs,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -93,5 +106,6 @@ def items_of(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     if "problem" in item:
         return item["run"], item["agent"], "", f"{item['state']}: {brief(item['problem'])}", age(item["since"])
-    what = f"{item['name']}: {brief(item['input'] if item['tool'] else item['reason'])}"
+    asked = brief(item["input"] if item["tool"] else item["reason"])
+    what = f"{item['name']}: {asked_from(item.get('path'))}{asked}"
     return item["run"], item["agent"], str(item["number"]), what, age(item["since"])

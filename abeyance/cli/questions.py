@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from abeyance.cli._shared import age, brief, say, starter
+from abeyance.cli._shared import age, asked_from, brief, say, starter
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval
@@ -40,7 +40,10 @@ def show_question(approval: Approval, *, most: int | None = None) -> None:
     """Print a question, each of its parts cut to `most` characters, or in full."""
     say(f"  {approval.number}. {approval.name}, asked {age(approval.asked_at)} ago", hang=5)
     if approval.tool:
-        say(f"     call:   {_cut(f'{approval.tool} {_json(approval.input)}', most)}", hang=MARGIN)
+        call = f"{asked_from(approval.path)}{approval.tool} {_json(approval.input)}"
+        say(f"     call:   {_cut(call, most)}", hang=MARGIN)
+    elif approval.path:
+        say(f"     from:   {' > '.join(approval.path)}", hang=MARGIN)
     if reason := _reason(approval):
         say(f"     reason: {_cut(reason, most)}", hang=MARGIN)
     if approval.error:
@@ -71,6 +74,7 @@ def choose(approvals: list[Approval]) -> Approval:
         return approvals[0]
     for approval in approvals:
         what = f"{approval.tool} {_json(approval.input)}" if approval.tool else _reason(approval)
+        what = asked_from(approval.path) + what
         say(f"  {approval.number}. {brief(f'{approval.name}: {what}', 200)}", hang=5)
     while True:
         typed = typer.prompt(f"Which one ({', '.join(str(a.number) for a in approvals)})").strip().removeprefix("#")

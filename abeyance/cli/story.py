@@ -9,7 +9,7 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from abeyance.cli._shared import age, brief, remark, say, say_quoted, span, starter
+from abeyance.cli._shared import age, asked_from, brief, remark, say, say_quoted, span, starter
 from abeyance.cli.questions import ask
 from abeyance.contracts import ENDED, Work
 from abeyance.printable import one_line, visible
@@ -72,7 +72,7 @@ def tell_as_recorded(summary: RunSummary, progress: Progress | None, error: NoWo
         say(f"  It is parked: {summary.problem}", hang=2)
     for approval in summary.approvals:
         what = brief(approval["input"] or approval["reason"], 2_000)
-        say(f"  {approval['number']}. {approval['name']}: {what}", hang=5)
+        say(f"  {approval['number']}. {approval['name']}: {asked_from(approval.get('path'))}{what}", hang=5)
     if progress:
         say(f"  now: {doing(progress)}", hang=MARGIN)
 
@@ -208,7 +208,7 @@ def _by(name: str | None) -> str:
 
 def _asked(approval: Approval) -> str:
     what = f"{approval.tool} {brief(approval.input)}" if approval.tool else brief(approval.reason)
-    return f"{approval.number} ({approval.name}): {what}"
+    return f"{approval.number} ({approval.name}): {asked_from(approval.path)}{what}"
 
 
 def _decided(decision: Decision, approval: Approval | None) -> str:
