@@ -28,6 +28,7 @@ SINCE_MEMO = "since"
 AGENT_MEMO = "agent"
 KEY_MEMO = "key"
 LISTENING_MEMO = "listening"
+CANCELLED_MEMO = "cancelled"
 
 LARGEST_OPTIONS = 100_000
 """In characters of JSON: every turn is given them, beside a conversation that may have 1.9 MB of the server's 2."""
@@ -187,6 +188,8 @@ class TurnInput:
     the agent's state when the open batch of tool calls was shown to people, `None` where that is the conversation's.
     `chain` is the same for all executions of the run that follow each other, and no other run's. `goes_on` says whether
     the run goes on after this turn even if that asks nothing, so that the worker does well to keep the conversation.
+    `unrecorded` says that an earlier execution of the work at hand has left no record of what it did, so that a person
+    is asked before each once-only call. `format` is that of `abeyance.formats`.
     """
 
     run_id: str
@@ -204,6 +207,8 @@ class TurnInput:
     shown_state: JsonObject | None = None
     chain: str = ""
     goes_on: bool = True
+    unrecorded: bool = False
+    format: int = 1
 
 
 @dataclass
@@ -260,7 +265,7 @@ class TurnResult:
     and `delta` is what is new in it, as `activities.conversations` writes it. `calls` are the calls not finished,
     `structured_output` is the agent's, as JSON, and `shown_state` what the next turn takes under this name. `work`
     says who did it and what ran. `attributes` says whether the search attributes are registered; `None`, that the
-    worker could not find out.
+    worker could not find out. `format` is that of `abeyance.formats`.
     """
 
     stop_reason: str
@@ -274,6 +279,30 @@ class TurnResult:
     shown_state: JsonObject | None = None
     work: Work = field(default_factory=Work)
     attributes: bool | None = None
+    format: int = 1
+
+
+@dataclass
+class TurnFailure:
+    """The details of the failure of a turn that ended for good, and of a cancelled one: what it had done until then.
+
+    Attributes:
+        record: what `retry` goes on from, as `activities.journal` wrote it; `None` if there is none.
+        untouched: whether nothing had happened that a repetition would double, so that it needs none.
+        too_large: whether there is none because the server would not take it.
+        failed_calls: the tool-use ids of the calls whose hooks failed.
+        work: what had been done, for people.
+        format: that of `abeyance.formats`.
+
+    With none of `record`, `untouched` and `too_large`, what the turn had done is unknown.
+    """
+
+    record: JsonObject | None = None
+    untouched: bool = False
+    too_large: bool = False
+    failed_calls: list[str] = field(default_factory=list)
+    work: Work = field(default_factory=Work)
+    format: int = 1
 
 
 @dataclass
@@ -335,8 +364,8 @@ class TurnNote:
         order: as in `Approval`; a turn comes where it started.
         answers: the numbers of the approvals whose answers it was given.
         ended_at: `None` while it runs.
-        stop_reason: as in `TurnResult`; `None` if it has not ended, or failed for good.
-        problem: why it failed for good.
+        stop_reason: as in `TurnResult`, or "cancelled"; `None` if it has not ended, or failed for good.
+        problem: why it failed for good; of a cancelled turn, why it is not known what it had done.
         usage: what its model calls have cost. A turn that failed for good counts in the note of its retry.
         prompt: what it was asked to do, shortened, if it began with a prompt, and `by` whom.
     """
@@ -365,6 +394,7 @@ class SessionFacts:
         remembers: what the agent's state held then, shortened.
         conversation: names the conversation that the store holds.
         written: whether this run has written it.
+        in_doubt: whether the run ended while it wrote, so that it may be written.
     """
 
     name: str
@@ -373,6 +403,7 @@ class SessionFacts:
     remembers: JsonObject = field(default_factory=dict)
     conversation: str = ""
     written: bool = False
+    in_doubt: bool = False
 
 
 @dataclass

@@ -4,6 +4,7 @@ AbeyanceError
 ├── ConfigurationError   a setting, a registration or a factory is wrong
 │   ├── UnknownAgentError
 │   └── UnknownToolError
+├── NewerFormatError     a newer version of Abeyance has written it
 ├── PayloadError         a payload cannot be read or written here
 │   ├── UnreadablePayloadError   it is junk, whoever reads it
 │   ├── UnknownKeyError          it is encrypted with a key that is not known here
@@ -36,6 +37,10 @@ class UnknownAgentError(ConfigurationError):
 
 class UnknownToolError(ConfigurationError):
     """The tool of a call that people have answered about is gone. Nothing has run, and the answers are still there."""
+
+
+class NewerFormatError(AbeyanceError):
+    """A newer version of Abeyance has written what this one is to go on from. A worker of that version can."""
 
 
 class PayloadError(AbeyanceError):

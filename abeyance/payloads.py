@@ -22,6 +22,7 @@ from temporalio.converter import (
 
 from abeyance.answers import Undecodable, cut
 from abeyance.converter.typed import QUICK
+from abeyance.errors import PayloadError
 
 STORED_ELSEWHERE = "__temporal_external_storage_reference"
 EXPLAINED = b"abeyance/" + secrets.token_hex(16).encode()
@@ -83,6 +84,9 @@ class WorkerPayloadConverter(CompositePayloadConverter):
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
         """Decode payloads; one without a type hint that cannot be decoded becomes an `Undecodable`."""
         if type_hints is not None:
+            for payload in payloads:
+                if payload.metadata.get("encoding") == EXPLAINED:
+                    raise PayloadError(f"A payload cannot be read. {payload.data.decode()}")
             return super().from_payloads(payloads, type_hints)
         return [self._read(payload) for payload in payloads]
 

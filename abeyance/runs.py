@@ -352,7 +352,8 @@ class Runs:
             except WorkflowFailureError as error:
                 cause = error.cause
                 if isinstance(cause, CancelledError):
-                    raise RunFailedError(f"Run {run!r} was cancelled.") from error
+                    told = (await self.summary(run)).cancelled
+                    raise RunFailedError(" ".join(filter(None, (f"Run {run!r} was cancelled.", told)))) from error
                 reason = cause.message if isinstance(cause, ApplicationError) else str(cause)
                 raise RunFailedError(f"Run {run!r} failed: {reason}") from error
 

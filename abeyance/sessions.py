@@ -10,9 +10,11 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from abeyance import formats
 from abeyance.blobs import Blob, ChangedError, blobs_in
 from abeyance.contracts import JsonObject
 from abeyance.errors import NotFoundError, SessionConflictError, SessionDamagedError
+from abeyance.formats import require_known
 from abeyance.jsonable import from_strands
 from abeyance.places import Place
 from abeyance.session_names import check_session_name
@@ -20,6 +22,8 @@ from abeyance.session_names import check_session_name
 SETTING = "ABEYANCE_SESSIONS"
 MARK = "abeyance"
 """The key of `app_data` in a snapshot under which it is kept who has written it."""
+FORMATTED = "abeyance_format"
+"""The key under which it is kept in which format that was."""
 SCHEMA = "1.0"
 
 _LATEST = re.compile(r"session/([^/]+)/scopes/agent/([^/]+)/snapshots/snapshot_latest\.json")
@@ -95,6 +99,7 @@ class Sessions:
 
         Raises:
             SessionDamagedError: if what is stored cannot be read; the message says where it lies.
+            NewerFormatError: if a newer version of Abeyance has written it.
         """
         key = _key(name, agent)
         blob = await asyncio.to_thread(self._blobs.read, key)
@@ -128,7 +133,7 @@ class Sessions:
         key = _key(name, agent)
         app_data = snapshot.get("app_data") or {}
         written = {"mark": mark, "written_at": datetime.now(UTC).isoformat(timespec="seconds")}
-        data = json.dumps(snapshot | {"app_data": app_data | {MARK: written}}).encode()
+        data = json.dumps(snapshot | {"app_data": app_data | {MARK: written, FORMATTED: formats.FORMAT}}).encode()
         if overwrite and (there := await self._marked(key, mark)):
             return there
         try:
@@ -226,6 +231,9 @@ class Sessions:
                 f"knows ({flaw}). Put a whole one back from a copy, or remove it with `sessions forget`."
             )
         snapshot: JsonObject = found
+        noted = snapshot.get("app_data")
+        named = noted.get(FORMATTED) if isinstance(noted, dict) else None
+        require_known(f"Session {name!r} of {agent!r}", {"format": named})
         return snapshot
 
     def _conflict(self, name: str, agent: str, now: StoredSession | None) -> SessionConflictError:

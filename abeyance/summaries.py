@@ -7,7 +7,16 @@ from dataclasses import dataclass, field
 from temporalio.client import WorkflowExecution, WorkflowExecutionStatus
 
 from abeyance.attributes import word
-from abeyance.contracts import AGENT_MEMO, APPROVALS_MEMO, LISTENING_MEMO, OPEN, PROBLEM_MEMO, SINCE_MEMO, JsonObject
+from abeyance.contracts import (
+    AGENT_MEMO,
+    APPROVALS_MEMO,
+    CANCELLED_MEMO,
+    LISTENING_MEMO,
+    OPEN,
+    PROBLEM_MEMO,
+    SINCE_MEMO,
+    JsonObject,
+)
 from abeyance.errors import PayloadError
 
 
@@ -16,7 +25,7 @@ class RunSummary:
     """A run as lists show it.
 
     `state` is "running", "waiting", "listening", "parked", or how it ended; times are ISO 8601, in UTC. `problem` says
-    why it is parked, or why more cannot be told.
+    why it is parked, or why more cannot be told. `cancelled` says what the turn had done with which it was cancelled.
     """
 
     run: str
@@ -26,6 +35,7 @@ class RunSummary:
     approvals: list[JsonObject] = field(default_factory=list)
     problem: str | None = None
     parked_at: str | None = None
+    cancelled: str | None = None
 
 
 async def summarised(execution: WorkflowExecution) -> RunSummary:
@@ -53,6 +63,7 @@ async def summarised(execution: WorkflowExecution) -> RunSummary:
         approvals=approvals,
         problem=problem or unreadable,
         parked_at=memo.get(SINCE_MEMO) if problem else None,
+        cancelled=memo.get(CANCELLED_MEMO) if state == "cancelled" else None,
     )
 
 

@@ -6,14 +6,13 @@ what it has said to the history, and not all that was said before.
 
 A delta is JSON: `messages` is a list in which `[3, 8]` stands for the messages 3 to 7 of the conversation before, and
 an object for a new message; `data` has the other fields of the agent's snapshot that have changed; `used_ids` the
-tool-use ids that have come, `asked` the tools that people were asked about for the first time; and `schema_version`
-that of Strands' snapshots. An id is the SHA-256 of all deltas.
+tool-use ids that have come, `asked` the tools that people were asked about for the first time; `schema_version` that of
+Strands' snapshots; and `format` that of `abeyance.formats`. An id is the SHA-256 of all deltas.
 """
 
 from __future__ import annotations
 
 import base64
-import hashlib
 import json
 import marshal
 import threading
@@ -32,8 +31,11 @@ from temporalio.client import Client
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance import formats
 from abeyance.contracts import JsonObject
+from abeyance.conversation_ids import next_id, text_of
 from abeyance.errors import AbeyanceError, ConfigurationError, StorageError, UnknownKeyError
+from abeyance.formats import require_known
 from abeyance.jsonable import BYTES, ESCAPED, from_jsonable, jsonable
 
 CACHED_BYTES = 64_000_000
@@ -41,7 +43,7 @@ CACHED_BYTES = 64_000_000
 
 
 class ConversationLostError(AbeyanceError):
-    """The run's history does not hold the conversation that a turn is to go on with."""
+    """The conversation that a turn is to go on with is not to be found in the run's history by this worker."""
 
 
 @dataclass(frozen=True)
@@ -76,15 +78,17 @@ class Conversation:
 
     def then(self, delta: JsonObject) -> Conversation:
         """The conversation that `delta` makes of this one."""
+        require_known("The conversation that the turn is to go on with", delta)
         messages: list[str] = []
-        rest = {name: value for name, value in delta.items() if name != "messages"}
-        told = hashlib.sha256(json.dumps([self.id, rest], sort_keys=True).encode())
+        texts: list[str] = []
         for part in delta["messages"]:
-            new = self.messages[part[0] : part[1]] if isinstance(part, list) else (text_of(part),)
-            messages += new
-            told.update(repr(part).encode() if isinstance(part, list) else new[0].encode())
+            if isinstance(part, list):
+                messages += self.messages[part[0] : part[1]]
+            else:
+                texts.append(text_of(part))
+                messages.append(texts[-1])
         return Conversation(
-            told.hexdigest()[:32],
+            next_id(self.id, delta, texts),
             tuple(messages),
             self.data | delta.get("data", {}),
             (*self.used_ids, *delta.get("used_ids", ())),
@@ -99,6 +103,7 @@ class Conversation:
             "data": self.data,
             "used_ids": list(self.used_ids),
             "schema_version": self.schema_version,
+            "format": formats.FORMAT,
         } | ({"asked": list(self.asked)} if self.asked else {})
 
 
@@ -173,6 +178,7 @@ class Restored:
                 for name, value in data.items()
                 if name not in base.data or not _is_spelled(value, text_of(base.data[name]))
             },
+            "format": formats.FORMAT,
         }
         if new_ids := list(used_ids):
             delta["used_ids"] = new_ids
@@ -256,8 +262,9 @@ class Conversations:
                 f"the turn is to go on with: {error}. Let its credentials read histories, then send retry."
             ) from error
         raise ConversationLostError(
-            f"The history of {run} (run id {execution}) does not hold the conversation {wanted!r} that the turn is to "
-            "go on with. Reset the run to an earlier turn, or abort it."
+            f"This worker does not find the conversation {wanted!r}, which the turn is to go on with, in the history "
+            f"of {run} (run id {execution}). It reads histories up to format {formats.FORMAT}: if another version of "
+            "Abeyance has run the turns before, run a worker of that version or newer, then send retry."
         )
 
 
@@ -271,11 +278,6 @@ def unpacked(text: str) -> JsonObject:
     """The whole delta that `packed` made a text of."""
     delta: JsonObject = json.loads(zstandard.decompress(base64.b64decode(text)))
     return delta
-
-
-def text_of(message: Any) -> str:
-    """A message's JSON in the spelling in which all workers compare it."""
-    return json.dumps(message, separators=(",", ":"), sort_keys=True)
 
 
 async def _deltas(client: Client, run: str, execution: str) -> AsyncIterator[JsonObject | str]:

@@ -14,6 +14,7 @@ from strands.event_loop._retry import ModelRetryStrategy
 from strands.handlers.callback_handler import PrintingCallbackHandler, null_callback_handler
 from strands.types.content import Message
 
+from abeyance import formats
 from abeyance.contracts import CHECKPOINT, TurnInput, TurnResult
 from abeyance.errors import ConfigurationError
 from abeyance.jsonable import from_jsonable, jsonable
@@ -187,6 +188,7 @@ class Invocation:
             structured_output=None if output is None else jsonable(output),
             shown_state=jsonable(shown_state) if interrupts and same_batch else None,
             work=self.journal.work(self.number, self.attempt.worker),
+            format=formats.FORMAT,
         )
         return result, conversation
 

@@ -22,8 +22,10 @@ from strands.agent.state import AgentState
 from strands.types.content import Message, Messages
 from strands.types.tools import ToolResult
 
+from abeyance import formats
 from abeyance.contracts import JsonObject, Ran, Usage, Work
 from abeyance.jsonable import from_jsonable, jsonable
+from abeyance.records import call_status
 from abeyance.shortened import cut
 from activities.room import LARGEST_MESSAGE
 
@@ -81,6 +83,7 @@ class Call:
         instead: what became of it in the place of another start: "denied", "cancelled", or "answered" by a person.
         why: as in `Ran`.
         inner: the calls inside it, as `InnerCall`s in JSON by their path; `inner_left_out` is how many more there were.
+        unrecorded: whether it may have run since, in an execution that left no record.
     """
 
     tool: str
@@ -96,20 +99,19 @@ class Call:
     why: str = ""
     inner: JsonObject = field(default_factory=dict)
     inner_left_out: int = 0
+    unrecorded: bool = False
 
     def as_json(self) -> JsonObject:
         """The call as the record holds it; what it has not is left out, as workers before this one wrote it."""
         made = asdict(self)
-        for name in ("inner", "inner_left_out"):
+        for name in ("inner", "inner_left_out", "unrecorded"):
             if not made[name]:
                 del made[name]
         return made
 
     def as_ran(self, key: str) -> Ran:
         """The call with the tool-use id `key`, as it is told."""
-        status = "in-doubt" if self.running else self.instead or "interrupted"
-        if self.result:
-            status = "denied" if self.result.get("cancelled") else self.instead or str(self.result["status"])
+        status = call_status(self.result, self.instead, running=self.running)
         return Ran(self.tool, key, status, self.started_at, self.worker, self.starts, self.input, self.why)
 
 
@@ -153,6 +155,7 @@ class Journal:
         told: JsonObject = (record or {}).get("work", {})
         self.failure: str | None = told.get("failure")
         self._why: dict[str, str] = {}
+        self._returned: dict[str, str] = {}
         self._ran: list[JsonObject] = told.get("ran", [])
         self._ran_count: int = told.get("ran_count", 0)
         self._ran_size = len(json.dumps(self._ran))
@@ -292,6 +295,17 @@ class Journal:
             self.calls[key].result, self.calls[key].running = encoded, False
             self._changed()
 
+    def returned(self, key: str, status: str) -> None:
+        """Note how a call ended that nobody waits for any more: it is told, and no attempt goes on from it."""
+        with self._lock:
+            self._returned[key] = status
+
+    def may_have_run(self, key: str, call: Call) -> None:
+        """Note that a call may have run in an execution that left no record, so that the next turn knows it too."""
+        with self._lock:
+            self.calls[key] = call
+            self._changed()
+
     def withdrawn(self, key: str) -> None:
         """Note that a call has stopped by itself, to ask a person: it is not in doubt, but how often it ran counts."""
         with self._lock:
@@ -326,6 +340,7 @@ class Journal:
         """What has been done so far, told by `attempt` on `worker`."""
         with self._lock:
             ran = [*(Ran(**told) for told in self._ran), *(call.as_ran(key) for key, call in self.calls.items())]
+            ran = [replace(call, status=self._returned.get(call.tool_use_id, call.status)) for call in ran]
             del ran[MOST_RAN // 2 : -MOST_RAN // 2]
             return Work(attempt, worker, self.failure, ran, self._ran_count + len(self.calls))
 
@@ -357,6 +372,7 @@ class Journal:
                 # What an earlier attempt recorded must not be overwritten while this one is still being set up.
                 return self.version, self._found
             return self.version, {
+                "format": formats.FORMAT,
                 "kept": self._kept,
                 "messages": [encoded for _, encoded, _ in self._messages],
                 "state": self._state,
@@ -371,7 +387,7 @@ class Journal:
         """Whether nothing has happened in this turn that a repetition of it would double."""
         with self._lock:
             if not self._restored:
-                return self._found is None and not self.calls
+                return self._found is None
             return not self._messages and self._kept == self._base_length and not self.calls
 
     def _tell(self, ran: Ran) -> None:

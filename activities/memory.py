@@ -10,6 +10,7 @@ from strands.types._snapshot import Snapshot
 from temporalio import activity
 from temporalio.exceptions import ApplicationError
 
+from abeyance import formats
 from abeyance.contracts import (
     CARRY,
     LOAD_SESSION,
@@ -20,13 +21,14 @@ from abeyance.contracts import (
     SessionWrite,
     Whole,
 )
-from abeyance.errors import SessionDamagedError
+from abeyance.errors import NewerFormatError, SessionDamagedError
 from abeyance.sessions import Sessions
 from abeyance.shortened import shortened
 from activities.callers import require_caller
 from activities.conversations import NOTHING, Conversation, Conversations, packed
 from activities.failures import as_application_error
 from activities.faults import Faults
+from activities.found_records import tried_elsewhere
 from activities.room import ADVICE, LARGEST_PACKED
 
 USED_IDS = "abeyance_used_ids"
@@ -136,6 +138,8 @@ async def _told() -> AsyncIterator[None]:
         raise ApplicationError(f"{type(error).__name__}: {error}", type="Storage") from error
     except ApplicationError:
         raise
+    except NewerFormatError as error:
+        raise tried_elsewhere(error) or as_application_error(error, activity.info().attempt) from error
     except Exception as error:
         raise as_application_error(error, activity.info().attempt) from error
     finally:
@@ -159,6 +163,7 @@ def _delta(snapshot: JsonObject) -> JsonObject:
         "data": data,
         "used_ids": used_ids if isinstance(used_ids, list) else [],
         "schema_version": snapshot["schema_version"],
+        "format": formats.FORMAT,
     }
     if isinstance(asked, list) and asked:
         delta["asked"] = [tool for tool in asked if isinstance(tool, str)]

@@ -12,9 +12,10 @@ from temporalio.converter import DataConverter
 from temporalio.exceptions import ApplicationError
 
 from abeyance.contracts import JsonObject, TurnResult
+from abeyance.conversation_ids import text_of
 from abeyance.converter import wire_size
 from abeyance.jsonable import jsonable
-from activities.conversations import Conversation, packed, text_of
+from activities.conversations import Conversation, packed
 
 LARGEST_MESSAGE = 1_900_000
 """In bytes: the server takes 2 MiB, with what is around them."""

@@ -49,6 +49,7 @@ from activities.room import Room
 from activities.strands_adapter import interrupt_ids
 from activities.strands_adapter.shapes import agent_of, is_called_by_code
 from activities.tool_ids import make_unique
+from activities.unrecorded import left_no_record, may_have_run
 
 MOST_REPLIES = 100
 """After so many a turn goes on in another activity: Strands recurses for each, and Python sets a limit to that."""
@@ -207,6 +208,7 @@ class Steps:
             return
         once = self._is_once_only(context) or bool(before and before.once)
         call = replace(self._call(context), once=once)
+        known, before = before, self._may_have_run(key, before, call) if once else before
         if before:
             call = replace(
                 call,
@@ -216,7 +218,7 @@ class Steps:
                 inner_left_out=before.inner_left_out,
             )
             if before.running and once:
-                if settled := self._settle_doubt(context, before):
+                if settled := self._settle_doubt(context, before, recorded=before is known):
                     before.instead = "answered"
                     yield ToolResultEvent(await self._finish(key, settled, once=once))
                     return
@@ -268,7 +270,8 @@ class Steps:
 
     async def _finish(self, key: str, result: ToolResult, *, once: bool) -> ToolResult:
         if self._attempt.cancel.is_set():
-            # It may have stopped half-way because it was told to: it stays in doubt.
+            # It may have stopped half-way because it was told to: for another attempt it stays in doubt.
+            self._journal.returned(key, str(result["status"]))
             return result
         encoded = jsonable(result)
         refused = self._room.refusal(encoded, self._before + self._journal.size, self._agent.messages)
@@ -326,12 +329,20 @@ class Steps:
         trusted = self._journal.explains(key)
         return self._once_only.applies((), names, context.tool, answered=answered, trusted=trusted)
 
-    def _settle_doubt(self, context: ExecuteToolContext, before: Call) -> ToolResult | None:
+    def _may_have_run(self, key: str, before: Call | None, call: Call) -> Call | None:
+        """What the journal holds of a once-only call, in doubt if an execution without a record may have run it."""
+        if self._turn.unrecorded:
+            before = may_have_run(before, call)
+            self._journal.may_have_run(key, before)
+        return before
+
+    def _settle_doubt(self, context: ExecuteToolContext, before: Call, *, recorded: bool) -> ToolResult | None:
         """What a person chose for a call in doubt: a result, or `None` to run it again. Asks, if nobody has."""
         key = context.tool_use["toolUseId"]
         # A new name for every crash: a `retry` that was given for one must not let another pass.
         unique = interrupt_ids.of_middleware(key, f"{IN_DOUBT}:{before.doubts}")
-        interrupt = Interrupt(unique, IN_DOUBT, doubt_about(before, runs_agent=agent_of(context.tool) is not None))
+        about = doubt_about(before, runs_agent=agent_of(context.tool) is not None)
+        interrupt = Interrupt(unique, IN_DOUBT, about if recorded else left_no_record(before, about))
         answered = self._agent._interrupt_state.interrupts.get(interrupt.id)
         if answered is None or answered.response is None:
             raise InterruptException(interrupt)
@@ -343,7 +354,7 @@ class Steps:
         if isinstance(response, str) and response.strip().lower() == "retry":
             return None
         text = (
-            "The worker died while this call ran, so it may or may not have taken effect. "
+            "This call may or may not have taken effect: its worker died while it ran, or left no record of it. "
             "A person decided to skip it: it was not run again."
         )
         # The mark that Strands itself sets: no hook of the agent's may have the call made again.

@@ -22,12 +22,15 @@ from temporalio.client import ActivityCancellationDetails
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance import formats
 from abeyance.attributes import Lookup
-from abeyance.contracts import CHECKPOINT, TURN_ACTIVITY, TurnInput, TurnResult
+from abeyance.contracts import CHECKPOINT, TURN_ACTIVITY, TurnFailure, TurnInput, TurnResult, Work
+from abeyance.errors import AbeyanceError
 from activities.callers import require_caller
 from activities.conversations import Conversation, Conversations
 from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
+from activities.found_records import require_readable, tried_elsewhere, unreadable
 from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
 from activities.journal import Journal
@@ -76,9 +79,8 @@ class Turns:
 
         The outcome is reported through the same door as the heartbeats, since the worker's core, which does not
         see those, believes an activity lost that has taken longer than its heartbeat timeout, and drops what it
-        returns. Whether a failure may be retried is decided in `activities.failures`; one that may not has details:
-        the journal's record, whether the turn is untouched, so that it can be given again from its beginning, and
-        last the `Work` that was done.
+        returns. Whether a failure may be retried is decided in `activities.failures`; one that may not, and a
+        cancellation, has a `TurnFailure` as its details.
         """
         require_caller(run=turn.run_id)
         over = asyncio.Event()
@@ -97,8 +99,16 @@ class Turns:
         info = activity.info()
         assert info.heartbeat_timeout
         record = info.heartbeat_details[0] if info.heartbeat_details else None
+        record = turn.record if record is None else record
+        handle = activity.client().get_async_activity_handle(task_token=info.task_token)
+        try:
+            require_readable(turn, record)
+        except AbeyanceError as error:
+            log.warning("%s: attempt %s at turn %s: %s", turn.run_id, info.attempt, turn.number, error)
+            await _told_server(handle.fail(unreadable(error, record, self._worker)))
+            return
         room = Room(stored_elsewhere=self._builder.settings.storage is not None)
-        journal = Journal(record or turn.record, turn.calls, room.record)
+        journal = Journal(record, turn.calls, room.record)
         attempt = Attempt(self._worker, threading.Event(), threading.Event())
         asked: list[ActivityCancellationDetails] = []
 
@@ -107,7 +117,6 @@ class Turns:
             (attempt.draining if details.paused else attempt.cancel).set()
 
         self._attributes.refresh()
-        handle = activity.client().get_async_activity_handle(task_token=info.task_token)
         heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
         invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, room, self._faults)
         try:
@@ -121,10 +130,13 @@ class Turns:
             if asked:
                 raise _HELD
         except TurnLostError as lost:
-            log.warning("%s: %s", turn.run_id, lost)
+            log.warning("%s: %s %s", turn.run_id, lost, _ran(journal.work(info.attempt, self._worker)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure
             if any(details.cancel_requested for details in asked):
-                await _told_server(handle.report_cancellation())
+                work = journal.work(info.attempt, self._worker)
+                log.info("%s: turn %s was cancelled. %s", turn.run_id, turn.number, _ran(work))
+                told_last = TurnFailure(untouched=journal.untouched(), work=work, format=formats.FORMAT)
+                await _told_server(handle.report_cancellation(told_last))
             else:
                 failure = _HELD if asked else _failure(error, journal, turn, self._worker)
                 where = f"{turn.run_id}: attempt {info.attempt} at turn {turn.number}"
@@ -193,15 +205,31 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput, worker: str) -
     if isinstance(error, WorkerStopsError):
         now = timedelta(milliseconds=1)
         return ApplicationError("The worker has stopped.", type="WorkerStopped", next_retry_delay=now)
-    failure = error if isinstance(error, ApplicationError) else as_application_error(error, activity.info().attempt)
-    if not failure.non_retryable:
+    info = activity.info()
+    failure = error if isinstance(error, ApplicationError) else None
+    failure = failure or tried_elsewhere(error) or as_application_error(error, info.attempt)
+    limit = info.retry_policy.maximum_attempts if info.retry_policy else 0
+    if not failure.non_retryable and not 0 < limit <= info.attempt:
         return failure
     # A retry by a person puts the record beside all that this turn was given, into one message to the server.
     room = LARGEST_MESSAGE - len(json.dumps(asdict(replace(turn, record=None))))
-    kept = None if journal.untouched() or journal.size > room else journal.read()[1]
-    calls = error.calls if isinstance(error, HookFailedError) else []
-    details = kept, journal.untouched(), calls, asdict(journal.work(activity.info().attempt, worker))
-    return ApplicationError(failure.message, *details, type=failure.type, non_retryable=True)
+    untouched = journal.untouched()
+    kept = None if untouched or journal.size > room else journal.read()[1]
+    details = TurnFailure(
+        record=kept,
+        untouched=untouched,
+        too_large=kept is None and not untouched,
+        failed_calls=error.calls if isinstance(error, HookFailedError) else [],
+        work=journal.work(info.attempt, worker),
+        format=formats.FORMAT,
+    )
+    return ApplicationError(failure.message, details, type=failure.type, non_retryable=failure.non_retryable)
+
+
+def _ran(work: Work) -> str:
+    """What a turn has run, for the log: its run may not hear of it. Inputs are nobody's business there."""
+    calls = [f"{ran.tool} ({ran.tool_use_id}): {ran.status}" for ran in work.ran]
+    return f"It ran: {', '.join(calls)}." if calls else "It ran no tools."
 
 
 def _last_marks(journal: Journal) -> list[Any]:

@@ -184,7 +184,7 @@ async def test_junk_becomes_words_with_any_keys(keys: str) -> None:
         assert value.reason.startswith("It says that it is "), value
         assert value.reason.endswith(".")
         with pytest.raises(PayloadError, match="It says that it is "):
-            await worker_of(Settings(keys=keys)).with_context(TURN).decode([payload])
+            await worker_of(Settings(keys=keys)).with_context(TURN).decode([payload], [str])
 
 
 async def test_what_is_encoded_twice_is_decoded_once() -> None:

@@ -13,8 +13,9 @@ from strands import Agent
 from strands.agent.conversation_manager import NullConversationManager
 
 from abeyance import ScriptedModel
+from abeyance.conversation_ids import text_of
 from abeyance.jsonable import BYTES, ESCAPED, jsonable
-from activities.conversations import NOTHING, Conversation, Restored, packed, text_of, unpacked
+from activities.conversations import NOTHING, Conversation, Restored, packed, unpacked
 
 EXAMPLES = int(os.environ.get("EDITS", "100"))
 

@@ -5,16 +5,23 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any, TypeVar
 
 from temporalio import workflow
 from temporalio.common import RetryPolicy
-from temporalio.exceptions import ActivityError, ApplicationError, FailureError, is_cancelled_exception
+from temporalio.exceptions import (
+    ActivityError,
+    ApplicationError,
+    CancelledError,
+    FailureError,
+    is_cancelled_exception,
+)
 
 with workflow.unsafe.imports_passed_through():
-    from abeyance import tuning
+    from abeyance import formats, tuning
     from abeyance.contracts import (
         CARRY,
         CHECKPOINT,
@@ -27,11 +34,8 @@ with workflow.unsafe.imports_passed_through():
         Prompt,
         RunRequest,
         RunResult,
-        SessionRead,
         SessionWrite,
         TurnInput,
-        TurnResult,
-        Whole,
     )
     from abeyance.converter.codec import LARGEST_OF_WORKFLOW
     from abeyance.converter.typed import typed
@@ -39,12 +43,30 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.ledger import Ledger  # noqa: F401 - a replayer's sandbox finds types only where they are imported
     from abeyance.session_names import session_run_id
     from workflows.desk import Desk, now
+    from workflows.outcomes import (
+        FailedTurn,
+        ForeignResultError,
+        doubted,
+        failed_turn,
+        session_read,
+        session_version,
+        turn_result,
+        verified,
+        whole_conversation,
+    )
     from workflows.state import Carried
     from workflows.story import latest, summary
 
 AGENT_ERROR = "AgentError"
+TOO_LARGE = " What the turn had done is too large to be carried over: the run can only be aborted."
+UNRECORDED = (
+    " What the turn had done until then is not known here; the log of its worker may tell. `retry` gives it again from "
+    "where it began, and a person is asked before each call that may run only once."
+)
 TURN_TIMEOUT = timedelta(days=7)
 STORE_TIMEOUT = timedelta(minutes=10)
+SAVING_GRACE = timedelta(seconds=10)
+"""How long a cancelled run waits for its session to be written."""
 LARGEST_TURN = 2_080_000
 """Bytes of JSON. The server takes 2 MiB; a turn that is larger could never be started, and the run would be stuck."""
 LARGEST_CARRIED = 1_900_000
@@ -125,13 +147,14 @@ class AgentRun(Desk):
         state = self._state
         while not self._believed:
             try:
-                flaw = await self._moved(VERIFY, [], str)
-            except ActivityError as error:
-                if is_cancelled_exception(error):
-                    raise
+                flaw = verified(await self._moved(VERIFY, []))
+            except (ActivityError, ForeignResultError) as error:
+                if _is_cancelled():
+                    raise CancelledError from error
                 # A run that was handed over while it was parked is parked again after this.
                 before = state.problem, state.repeatable
-                state.problem, state.verdict, state.repeatable = _words(error), None, True
+                words = _words(error) if isinstance(error, ActivityError) else _foreign(VERIFY, error)
+                state.problem, state.verdict, state.repeatable = words, None, True
                 await self._mended()
                 state.problem, state.repeatable = before
                 continue
@@ -143,9 +166,12 @@ class AgentRun(Desk):
 
     async def _converse(self) -> None:
         if self._request.session and not self._state.session:
-            read = await self._stored(LOAD_SESSION, lambda: [self._request.session, self._agent], SessionRead)
+            name = self._request.session
+            asked = [name, self._agent]
+            read = await self._stored(LOAD_SESSION, lambda: asked, lambda value: session_read(value, name))
             self._state.session, self._state.conversation = read.facts, read.conversation
         while True:
+            self._end_if_cancelled()
             if self._has_grown():
                 await self._continue_as_new()
             if self._state.problem and not self._state.again:
@@ -153,7 +179,7 @@ class AgentRun(Desk):
                 await self._save_session()
             elif turn := await self._next_turn():
                 await self._take_turn(turn)
-            elif self._request.interactive and not (self._state.finishing or self._is_spent()):
+            elif self._listens():
                 self._show("listening")
                 await self._until(lambda: bool(self._state.prompts) or self._state.finishing)
                 self._show("running")
@@ -197,6 +223,8 @@ class AgentRun(Desk):
             shown_state=state.shown_state,
             chain=info.first_execution_run_id,
             goes_on=bool(request.interactive or request.session or state.prompts),
+            unrecorded=state.unrecorded,
+            format=formats.FORMAT,
             **more,
         )
 
@@ -216,10 +244,9 @@ class AgentRun(Desk):
             self._show("running")
         self._story.begins(turn, self._ledger.delivered, self._ledger.next_order(), now(), state.prompted_by)
         try:
-            result: TurnResult = await workflow.execute_activity(
+            value = await workflow.execute_activity(
                 TURN_ACTIVITY,
                 turn,
-                result_type=TurnResult,
                 start_to_close_timeout=TURN_TIMEOUT,
                 heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
                 retry_policy=RETRIES,
@@ -227,10 +254,18 @@ class AgentRun(Desk):
                 summary=summary(turn, self._ledger.delivered),
             )
         except ActivityError as error:
-            self._story.fails(error, now())
-            if is_cancelled_exception(error):
-                raise
-            self._take_failure(turn, error)
+            failed = failed_turn(error)
+            if _is_cancelled():
+                # Whatever it ended with: its worker may have died, and a cancel comes only once.
+                self._story.cancels(failed, now())
+                raise CancelledError from error
+            self._take_failure(turn, failed)
+            return
+        try:
+            result = turn_result(value, turn.conversation)
+        except ForeignResultError as error:
+            reason = f"The activity of turn {turn.number} was completed with what no turn returns: {error}"
+            self._take_failure(turn, FailedTurn(f"{reason} Someone may have completed it by hand."))
             return
         self._story.ends(result, now())
         if result.attributes is not None:
@@ -240,28 +275,35 @@ class AgentRun(Desk):
         state.unfinished = result.stop_reason == CHECKPOINT
         state.message, state.stop_reason = result.message, result.stop_reason
         state.structured_output = result.structured_output
+        state.unrecorded &= state.unfinished or bool(result.questions)
         if not state.unfinished:
             self._ledger.ask(result.questions, now())
             self._story.asks(self._ledger.open)
 
-    def _take_failure(self, turn: TurnInput, error: ActivityError) -> None:
+    def _take_failure(self, turn: TurnInput, failed: FailedTurn) -> None:
         """After a turn that failed for good, ask again what made it fail, or have the run parked."""
-        state, cause = self._state, error.cause
-        reason = cause.message if isinstance(cause, ApplicationError) else str(cause or error)
-        record, untouched, failed = _details(cause)
-        state.repeatable = untouched or record is not None
-        answering = state.repeatable and not (record and record["begun"])
-        if turn.responses and answering and isinstance(cause, ApplicationError) and cause.type == AGENT_ERROR:
+        state, record = self._state, failed.record
+        self._story.fails(failed, now())
+        state.repeatable = not failed.too_large
+        answering = failed.untouched or (record and not failed.opaque and not record["begun"])
+        if turn.responses and answering and failed.kind == AGENT_ERROR:
             ran = record["calls"] if record else ()
-            if again := self._ledger.reopen(reason, failed=failed, ran=ran):
+            if again := self._ledger.reopen(failed.reason, failed=failed.failed_calls, ran=ran):
                 served = [response for response in turn.responses if response.id not in again]
                 state.again = replace(turn, responses=served, record=record)
                 self._story.asks(self._ledger.open)
                 return
-        if not state.repeatable:
-            reason += " What the turn had done is too large to be carried over: the run can only be aborted."
+        reason = failed.reason
+        if failed.too_large:
+            reason += TOO_LARGE
+        elif failed.unrecorded:
+            reason = f"{reason.rstrip('.')}.{UNRECORDED}"
         state.problem, state.verdict = reason, None
         state.again = replace(turn, record=record or turn.record)
+        if failed.unrecorded:
+            state.unrecorded = True
+            before = turn.record and turn.record | {"calls": doubted(turn.record.get("calls") or {})}
+            state.again = replace(turn, record=before, calls=doubted(turn.calls), unrecorded=True)
 
     async def _mended(self) -> None:
         """Park the run until a person says how to go on.
@@ -279,20 +321,23 @@ class AgentRun(Desk):
         state.problem = state.verdict = None
         self._show("running")
 
-    async def _stored(self, name: str, arguments: Callable[[], list[Any]], result_type: type[T]) -> T:
+    async def _stored(self, name: str, arguments: Callable[[], list[Any]], read: Callable[[Any], T]) -> T:
         """Have an activity read or write beside Temporal, as often as people say after it has failed for good.
 
-        `arguments` makes its arguments, each time anew.
+        `arguments` makes its arguments, each time anew, and `read` reads its result.
         """
         state = self._state
         while True:
             if state.problem:
                 await self._mended()
             try:
-                result = await self._moved(name, arguments(), result_type)
+                result = read(await self._moved(name, arguments()))
+            except ForeignResultError as error:
+                state.problem = _foreign(name, error)
+                state.verdict, state.repeatable = None, True
             except ActivityError as error:
-                if is_cancelled_exception(error):
-                    raise
+                if _is_cancelled():
+                    raise CancelledError from error
                 state.problem, cause = _words(error), error.cause
                 state.conflict = isinstance(cause, ApplicationError) and cause.type == SessionConflictError.__name__
                 state.verdict, state.repeatable = None, True
@@ -300,17 +345,15 @@ class AgentRun(Desk):
                 state.conflict = False
                 return result
 
-    async def _moved(self, name: str, arguments: list[Any], result_type: type[T]) -> T:
-        """Have an activity of `activities.memory` move a whole conversation."""
-        result: T = await workflow.execute_activity(
+    async def _moved(self, name: str, arguments: list[Any]) -> Any:
+        """Have an activity of `activities.memory` move a whole conversation; gives whatever it was completed with."""
+        return await workflow.execute_activity(
             name,
             args=arguments,
-            result_type=result_type,
             start_to_close_timeout=STORE_TIMEOUT,
             heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
             retry_policy=RETRIES,
         )
-        return result
 
     def _is_saved(self) -> bool:
         facts = self._state.session
@@ -327,17 +370,31 @@ class AgentRun(Desk):
             overwrite = self._state.conflict
             return [SessionWrite(facts.name, self._agent, conversation, facts.version, mark, overwrite=overwrite)]
 
-        saving = asyncio.ensure_future(self._stored(SAVE_SESSION, write, str))
+        saving = asyncio.ensure_future(self._stored(SAVE_SESSION, write, session_version))
         try:
             version = await asyncio.shield(saving)
         except asyncio.CancelledError:
             # It may be written already, and then the run must not say that it has left the session as it was.
-            await workflow.wait_condition(lambda: saving.done() or self._state.problem is not None)
+            grace = SAVING_GRACE if workflow.patched("a cancelled run stops saving") else None
+            with suppress(asyncio.TimeoutError):
+                await workflow.wait_condition(lambda: saving.done() or self._state.problem is not None, timeout=grace)
             if not saving.done():
                 saving.cancel()
+                self._state.session = replace(facts, in_doubt=self._state.problem is None)
                 raise
             version = saving.result()
         self._state.session = replace(facts, version=version, conversation=conversation, written=True)
+
+    def _end_if_cancelled(self) -> None:
+        """End a run that was cancelled while nothing waited that hears it, unless it has come to its end anyway."""
+        state = self._state
+        left = self._ledger.asked or state.prompts or state.unfinished or state.again or state.problem
+        unsaved = self._request.session and not self._is_saved()
+        if _is_cancelled() and (left or unsaved or self._listens()):
+            raise CancelledError
+
+    def _listens(self) -> bool:
+        return self._request.interactive and not (self._state.finishing or self._is_spent())
 
     def _is_spent(self) -> bool:
         return (self._state.stop_reason or "").startswith("limit_")
@@ -361,20 +418,20 @@ class AgentRun(Desk):
         """Go on in a new execution with a history of its own, if what it takes fits into one message."""
         state, whole = self._state, None
         if state.conversation:
-            try:
-                whole = await self._moved(CARRY, [state.conversation], Whole)
-            except ActivityError as error:
-                if is_cancelled_exception(error):
-                    raise
+            with suppress(ActivityError, ForeignResultError):
+                whole = whole_conversation(await self._moved(CARRY, [state.conversation]))
+        if _is_cancelled():
+            # The next execution would not hear of it.
+            raise CancelledError
         self._ledger.decisions = latest(self._ledger.decisions)
-        carried = Carried(state, self._story.told())
+        carried = Carried(state, self._story.told(), format=formats.FORMAT)
         if whole:
             moved = replace(state, conversation=whole.conversation)
             if state.session and self._is_saved():
                 moved.session = replace(state.session, conversation=whole.conversation)
             if state.again:
                 moved.again = replace(state.again, conversation=whole.conversation)
-            carried = Carried(moved, carried.story, whole.conversation, whole.delta)
+            carried = Carried(moved, carried.story, whole.conversation, whole.delta, formats.FORMAT)
         # Its prompt may be as large as all the rest, and stands in the conversation or in the queue.
         request = replace(self._request, prompt=self._story.prompt.strip() or "…")
         size = len(json.dumps(asdict(carried))) + len(json.dumps(asdict(request)))
@@ -403,6 +460,7 @@ def _require_own_id(request: RunRequest) -> None:
 def _carried(given: Any) -> tuple[Carried | None, Exception | None]:
     """What an execution was handed, or why it cannot be read: perhaps a newer worker wrote it, perhaps anybody."""
     try:
+        formats.require_known("What the execution before has handed on", given, "and the run goes on by itself")
         return typed(Carried, given), None
     except Exception as error:  # noqa: BLE001 - raised once it is known who wrote it
         return None, error
@@ -412,12 +470,12 @@ def _words(error: ActivityError) -> str:
     return error.cause.message if isinstance(error.cause, ApplicationError) else str(error)
 
 
-def _details(cause: BaseException | None) -> tuple[dict[str, Any] | None, bool, list[str]]:
-    """What a failed turn says of itself.
+def _foreign(name: str, error: ForeignResultError) -> str:
+    return (
+        f"The activity {name} was completed with what it never returns: {error} Someone may have completed it by hand. "
+        "`retry` does it again."
+    )
 
-    Returns:
-        The journal's record, whether nothing was done that may not be doubled, and the calls whose hooks failed.
-    """
-    given = list(cause.details) if isinstance(cause, ApplicationError) else []
-    record, untouched, failed = [*given, None, None, None][:3]
-    return (record if isinstance(record, dict) else None), untouched is True, failed or []
+
+def _is_cancelled() -> bool:
+    return workflow.cancellation_reason() is not None

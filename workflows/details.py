@@ -10,6 +10,7 @@ from typing import Any
 from abeyance.contracts import (
     AGENT_MEMO,
     APPROVALS_MEMO,
+    CANCELLED_MEMO,
     LISTENING_MEMO,
     PROBLEM_MEMO,
     SINCE_MEMO,
@@ -58,7 +59,8 @@ def current_details(status: RunStatus, run: str) -> str:
 
 def memo_of(status: RunStatus) -> dict[str, Any]:
     """What lists of runs show without asking a worker: open approvals, each cut to a few kB, and why it is parked."""
-    return {
+    cancelled = {CANCELLED_MEMO: words} if (words := _cancelled(status)) else {}
+    return cancelled | {
         AGENT_MEMO: status.agent,
         LISTENING_MEMO: True if status.state == "listening" else None,
         PROBLEM_MEMO: cut(visible(one_line(status.problem)), MEMO_TEXT) if status.problem else None,
@@ -79,6 +81,18 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
         ]
         or None,
     }
+
+
+def _cancelled(status: RunStatus) -> str | None:
+    """What the turn has done with which the run was cancelled, on one line; `None` if that is nothing."""
+    note = status.turn_notes[-1] if status.state == "cancelled" and status.turn_notes else None
+    if note is None or note.stop_reason != "cancelled":
+        return None
+    calls = [f"{ran.tool} {ran.input}: {ran.status}" for ran in note.work.ran]
+    more = [f"and {left} more calls"] if (left := note.work.ran_count - len(calls)) > 0 else []
+    told = [f"It had run {'; '.join(calls + more)}."] if calls else []
+    words = " ".join([*told, *([note.problem] if note.problem else [])])
+    return cut(visible(one_line(words)), MEMO_TEXT) or None
 
 
 def _head(status: RunStatus) -> str:

@@ -30,7 +30,8 @@ class State:
         problem: what the run is parked for.
         verdict: what a person has said of that, "retry" or "abort".
         conflict: whether that is a session that somebody else has written, so that `retry` says to write over it.
-        repeatable: whether the turn that it is parked for can be given again without doubling anything.
+        repeatable: whether the turn that it is parked for can be given again without doubling anything unasked.
+        unrecorded: whether an earlier execution of the work at hand has left no record, as in `TurnInput`.
         message: the agent's latest word, `stop_reason` and `structured_output` what came with it.
         prompted_by: who sent the latest prompt that was taken up.
         prompts: those that wait for their turn.
@@ -53,6 +54,7 @@ class State:
     verdict: str | None = None
     conflict: bool = False
     repeatable: bool = True
+    unrecorded: bool = False
     message: str | None = None
     stop_reason: str | None = None
     structured_output: Any = None
@@ -69,10 +71,12 @@ class State:
 class Carried:
     """What an execution of a run hands to the next one, beside the request.
 
-    `delta` is the whole conversation, packed, which a worker reads under the name `conversation`.
+    `delta` is the whole conversation, packed, which a worker reads under the name `conversation`. `format` is that of
+    `abeyance.formats`.
     """
 
     state: State
     story: Told
     conversation: str = ""
     delta: str | None = None
+    format: int = 1

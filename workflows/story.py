@@ -7,12 +7,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
-from temporalio.exceptions import ActivityError, ApplicationError, is_cancelled_exception
-
 from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
-from abeyance.converter.typed import typed
 from abeyance.printable import one_line, printable
 from abeyance.shortened import cut, encoded, shortened
+from workflows.outcomes import FailedTurn
 
 T = TypeVar("T", Approval, Decision, TurnNote)
 
@@ -124,18 +122,14 @@ class Story:
         """The turn that began last has ended."""
         self._end(result.work, at, stop_reason=result.stop_reason, usage=result.usage)
 
-    def fails(self, error: ActivityError, at: str) -> None:
-        """The turn that began last was cancelled, or has failed for good; its failure may tell what it had done."""
-        if is_cancelled_exception(error):
-            self._end(Work(), at, stop_reason="cancelled")
-            return
-        cause = error.cause
-        problem, details = str(cause or error), []
-        if isinstance(cause, ApplicationError):
-            problem, details = cause.message, list(cause.details)
-        last = details[-1] if details else None
-        work = typed(Work, last) if isinstance(last, dict) and "worker" in last else Work()
-        self._end(work, at, problem=shortened(problem, SHOWN_CHARACTERS))
+    def fails(self, failed: FailedTurn, at: str) -> None:
+        """The turn that began last has failed for good."""
+        self._end(failed.work, at, problem=shortened(failed.reason, SHOWN_CHARACTERS))
+
+    def cancels(self, failed: FailedTurn, at: str) -> None:
+        """The turn that began last was cancelled with its run."""
+        unknown = None if failed.told else "No record came with the cancellation: what it had done is not known."
+        self._end(failed.work, at, stop_reason="cancelled", problem=unknown)
 
     def _end(self, work: Work, at: str, **more: Any) -> None:
         before, ids = self.turns, {ran.tool_use_id for ran in work.ran}

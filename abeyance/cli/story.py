@@ -70,6 +70,8 @@ def tell_as_recorded(summary: RunSummary, progress: Progress | None, error: NoWo
     say(f"{summary.run}: {summary.agent} is {summary.state}, as last recorded. {error}", hang=2)
     if summary.problem:
         say(f"  It is parked: {summary.problem}", hang=2)
+    if summary.cancelled:
+        say(f"  {summary.cancelled}", hang=2)
     for approval in summary.approvals:
         what = brief(approval["input"] or approval["reason"], 2_000)
         say(f"  {approval['number']}. {approval['name']}: {asked_from(approval.get('path'))}{what}", hang=5)
@@ -151,7 +153,7 @@ def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
         left = f"; unanswered: {', '.join(unanswered)}" if unanswered else ""
         yield math.inf, status.ended_at, [f"{status.state}{left}"]
         if facts:
-            kept = "written" if facts.written else "left as it was"
+            kept = "written" if facts.written else "in doubt: it may be written" if facts.in_doubt else "left as it was"
             yield math.inf, status.ended_at, [f"session {facts.name}: {kept}"]
 
 
@@ -175,10 +177,10 @@ def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:
     if progress:
         yield from _ran(Work(worker=progress.worker, ran=progress.ran, ran_count=len(progress.ran)))
         yield f"now: {doing(progress)}"
-    if note.problem:
+    if note.problem and note.stop_reason is None:
         yield f"failed: {brief(note.problem, 500)}"
     elif note.stop_reason and note.stop_reason not in ("end_turn", "interrupt"):
-        yield f"ended: {note.stop_reason}"
+        yield f"ended: {note.stop_reason}" + (f". {brief(note.problem, 500)}" if note.problem else "")
 
 
 def _ran(work: Work) -> Iterator[str]:

@@ -26,6 +26,7 @@ from temporalio.worker import (
 from abeyance.answers import Undecodable
 from abeyance.converter.codec import LARGEST_OF_WORKFLOW, Codec, is_coded
 from abeyance.converter.compression import Room
+from abeyance.converter.encryption import ENCRYPTED
 from abeyance.converter.storage import STORED_FROM, is_reference
 from abeyance.errors import PayloadError, StorageError, UnknownKeyError, UnreadablePayloadError
 from abeyance.payloads import WorkerPayloadConverter, explained
@@ -51,8 +52,8 @@ class WorkerDataConverter(DataConverter):
     """Temporal's data converter, which does not fail at what claims to be encoded or to be stored elsewhere.
 
     What comes to a workflow may be sent by anybody. There, what cannot be read arrives as words, and where it is for
-    want of a key alone, `workflows.sealed` says what becomes of it. What comes from activities is our own, and raises
-    in any case: the task is tried again until a worker that can read it gets it.
+    want of a key alone, `workflows.sealed` says what becomes of it. What comes from activities is read so only if it is
+    junk whoever reads it; else it raises, so that the task is tried again until a worker that can read it gets it.
 
     Most methods are not public in `temporalio`; `tests/test_payloads.py` and `tests/test_typed.py` go red when they are
     no longer called. They are called for each of the thousands of signals that a task may bring, and giving back the
@@ -123,7 +124,8 @@ class WorkerDataConverter(DataConverter):
         try:
             return self.payload_codec.decoded(payload, self.room or Room())
         except UnreadablePayloadError as error:
-            if self.room is None:
+            if self.room is None and payload.metadata.get("encoding") == ENCRYPTED:
+                # Another worker may have another key of that name.
                 raise PayloadError(f"A payload cannot be read. {error}") from error
             return explained(str(error))
         except UnknownKeyError as error:
