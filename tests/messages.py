@@ -98,6 +98,7 @@ SIGNALS = ["approve", "deny", "respond", "retry", "abort"] * 4 + ["aprove", "App
 UPDATES = ["decide"] * 5 + ["approve", "Decide"]
 ENCODINGS = [b"json/plain"] * 30 + [
     *[b"binary/null", b"binary/plain", b"binary/unknown", b"json/protobuf", b"binary/protobuf", b"", b"\xff", None],
+    *[b"binary/encrypted", b"binary/encrypted", b"binary/zstd"],
     *[b"JSON/PLAIN", b"json/plain ", b"text/plain", b"json/external-storage-reference", b"binary/encrypted"],
 ]
 METADATA: list[tuple[tuple[str, bytes], ...]] = [()] * 40 + [
@@ -106,6 +107,8 @@ METADATA: list[tuple[tuple[str, bytes], ...]] = [()] * 40 + [
     (("messageType", b"\xff"),),
     (("__temporal_external_storage_reference", b"true"),),
     (("type", b"Keyword"), ("anything", b"\x00")),
+    (("encryption-key-id", b"nobodys"),),
+    (("encryption-key-id", b""), ("messageType", b"x")),
 ]
 ARGUMENTS = [1] * 30 + [0, 2, 3]
 
