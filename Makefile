@@ -23,8 +23,8 @@ test-long: .venv/installed
 test-bench: .venv/installed
 	$(BIN)/python -m pytest -q tests/test_bench.py
 
-# Sends ten thousand odd payloads to waiting runs, and ten thousand signals to one; makes five hundred
-# odd starts.
+# Sends ten thousand odd payloads to waiting runs, and ten thousand signals to one; ends five hundred activities by hand,
+# and makes as many odd starts.
 fuzz: .venv/installed
 	MESSAGES=10000 $(BIN)/python -m pytest -q -s tests/test_fuzz.py tests/test_fuzz_activities.py $(ARGS)
 

@@ -1,21 +1,33 @@
-"""Odd starts: with more than one argument, with a cron schedule, with what an execution hands to the next."""
+"""Odd results, failures and heartbeats of a run's activity, as whoever may write to the namespace can send them.
+
+And odd starts: with more than one argument, with a cron schedule, with what an execution hands to the next. No run is
+stuck by any of it: one that is parked goes on when it is told to, and a start that is none fails and says why.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
 import random
+import time
 import uuid
 from collections import Counter
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from temporalio.api.common.v1 import Payload
-from temporalio.client import WorkflowExecutionStatus
+from temporalio.client import AsyncActivityHandle, WorkflowExecutionStatus
 from temporalio.common import RawValue
+from temporalio.exceptions import ApplicationError, TemporalError
+from temporalio.service import RPCError
 
 from abeyance.contracts import WORKFLOW_TYPE
+from tests.chaos.acts import COMPLETED, FAILED
 from tests.conftest import Start
+from tests.journal_agents import counted
 from tests.messages import contents
 from tests.support import PATIENCE, StartedRun, World, until
 
@@ -27,6 +39,74 @@ ENCODINGS = [b"json/plain"] * 8 + [b"binary/null", b"binary/plain", b"binary/unk
 
 def payload(lot: random.Random, known: list[bytes]) -> RawValue:
     return RawValue(Payload(metadata={"encoding": lot.choice(ENCODINGS)}, data=lot.choice(known)))
+
+
+def injections(lot: random.Random) -> list[Callable[[AsyncActivityHandle], Awaitable[None]]]:
+    """What is done to an activity by hand."""
+    known = contents(500)
+
+    async def heartbeat_and_fail(handle: AsyncActivityHandle) -> None:
+        # What the next attempt finds as its record is no record.
+        await handle.heartbeat(payload(lot, known))
+        await handle.fail(ApplicationError("by hand"))
+
+    return [
+        lambda handle: handle.complete(payload(lot, known)),
+        lambda handle: handle.complete(payload(lot, known)),
+        lambda handle: handle.complete(lot.choice(COMPLETED)),
+        lambda handle: handle.fail(lot.choice(FAILED)),
+        lambda handle: handle.fail(ApplicationError("by hand", payload(lot, known), non_retryable=True)),
+        lambda handle: handle.fail(RuntimeError("by hand"), last_heartbeat_details=[payload(lot, known)]),
+        lambda handle: handle.report_cancellation(payload(lot, known)),
+        heartbeat_and_fail,
+    ]
+
+
+@pytest.mark.timeout(3_600)
+async def test_odd_results_of_activities(start_world: Start) -> None:
+    """Whatever ends a run's activity by hand, the run can be told to go on, and comes to its end."""
+    lot, began, ended = random.Random(RUNS), time.monotonic(), Counter[str]()
+    async with start_world(max_cached_workflows=0) as world:
+        for start in range(0, RUNS, AT_ONCE):
+            (world.workspace / "hold").touch()
+            runs = [await world.start("held", "go") for _ in range(min(AT_ONCE, RUNS - start))]
+            await asyncio.gather(*(at_work(world, run) for run in runs))
+            for run in runs:
+                handle = world.client.get_async_activity_handle(
+                    workflow_id=run.id, run_id=run.handle.first_execution_run_id, activity_id="1"
+                )
+                with suppress(RPCError):
+                    await lot.choice(injections(lot))(handle)
+            (world.workspace / "hold").unlink()
+            ended.update(await asyncio.gather(*(comes_to_an_end(run) for run in runs)))
+    print(f"{RUNS} activities ended by hand: {dict(ended)}, {time.monotonic() - began:.0f} s")
+
+
+async def at_work(world: World, run: StartedRun) -> None:
+    async def look() -> bool:
+        return bool(counted(world.workspace, run.id)["work start 1"])
+
+    await until(look, what=f"{run.id} to be at work")
+
+
+async def comes_to_an_end(run: StartedRun) -> str:
+    """Tell the run to go on as often as it is parked, and answer it; gives how it has ended."""
+    told = [0]
+
+    async def look() -> str | None:
+        description = await run.handle.describe()
+        if description.status != WorkflowExecutionStatus.RUNNING:
+            return str(description.status and description.status.name.lower())
+        with suppress(TemporalError):
+            status = await run.handle.query("status", rpc_timeout=timedelta(seconds=10))
+            for approval in status["approvals"]:
+                await run.handle.signal("respond", {"approval": approval["number"], "response": "skip"})
+            if status["state"] == "parked":
+                told[0] += 1
+                await run.handle.signal("retry" if told[0] < 10 else "abort")
+        return None
+
+    return f"{await until(look, what=f'{run.id} to end')}{' after retry' if told[0] else ''}"
 
 
 @pytest.mark.timeout(3_600)
