@@ -15,6 +15,7 @@ from temporalio.service import RPCError
 from temporalio.worker import Replayer, UnsandboxedWorkflowRunner, Worker
 
 from abeyance.attributes import register
+from abeyance.converter.worker import InputInterceptor, reading_anything
 from tests.chaos.campaign import Probe, start
 from tests.chaos.counts import Counts
 from tests.chaos.crews import POINTS, Crew
@@ -150,7 +151,12 @@ async def _replacing(crew: Crew) -> None:
 
 async def _replay(client: Client, executions: list[tuple[str, str]], counts: Counts) -> None:
     """Replay the history of each execution, or of a sample of very many."""
-    replayer = Replayer(workflows=[AgentRun], workflow_runner=UnsandboxedWorkflowRunner())
+    replayer = Replayer(
+        workflows=[AgentRun],
+        workflow_runner=UnsandboxedWorkflowRunner(),
+        data_converter=reading_anything(client).data_converter,
+        interceptors=[InputInterceptor()],
+    )
     for run, execution in random.sample(executions, min(len(executions), MOST_REPLAYED)):
         with suppress(RPCError):
             history = await client.get_workflow_handle(run, run_id=execution).fetch_history()
