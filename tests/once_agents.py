@@ -17,7 +17,7 @@ from strands.types.tools import AgentTool
 
 from abeyance import AgentContext, ScriptedModel, ToolCall, agent, call_attempt, explain, idempotency_key
 from tests.chaos.agents import CountingModel, effects_of
-from tests.decision_agents import ask, relaxed
+from tests.decision_agents import ask, paying, relaxed
 from tests.journal_agents import _build, _die_if_asked
 
 
@@ -188,13 +188,13 @@ def inside_by_path(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("by_thread"), "Done."], [by_thread])
 
 
-@agent("called-by-hook", once_only=["charge"], description="A hook that calls a once-only tool")
+@agent("called-by-hook", once_only=["pay"], description="A hook that calls a once-only tool")
 def called_by_hook(context: AgentContext) -> Agent:
     def hook(event: BeforeToolCallEvent) -> None:
         if event.tool_use["name"] == "look":
-            event.agent.tool.charge(to="ada", record_direct_tool_call=False)
+            event.agent.tool.pay(to="ada", record_direct_tool_call=False)
 
-    return _build(context, [look("b"), "Done."], [charging(context), looking(context)], hooks=[hook])
+    return _build(context, [look("b"), "Done."], [paying(context), looking(context)], hooks=[hook])
 
 
 @agent("renames", description="Its tool `pay` has another name once a file is there, as do its sub-agent's")

@@ -194,7 +194,7 @@ async def test_a_hook_cannot_call_a_once_only_tool(start_world: Start) -> None:
     async with start_world() as world:
         run = await world.start("called-by-hook", "go")
         await run.result()
-        assert (done(world, run, "charge"), done(world, run, "look")) == ([], ["b"])
+        assert (done(world, run, "pay"), done(world, run, "look")) == ([], ["b"])
 
 
 async def test_keys_work_in_sub_agents_and_differ_by_path(start_world: Start) -> None:

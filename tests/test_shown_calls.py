@@ -264,6 +264,7 @@ async def test_a_call_of_the_model_is_held_whatever_the_invocations_state_says(
         await run.handle.signal("deny", 1)
         await run.result()
         assert done(world, run, "pay") == []
+        assert "A person denied this call" in str(await tool_results(world.client, run))
 
 
 def test_a_stored_turn_that_cannot_be_read_is_refused() -> None:
