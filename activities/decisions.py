@@ -38,6 +38,7 @@ from strands.types.tools import ToolResult, ToolUse
 from abeyance.contracts import Response
 from abeyance.tools import INVOCATION_KEY
 from activities.batch_state import BatchState, look_at_present, look_back, looking_back
+from activities.exits import Stopped, around, contain
 from activities.inner_calls import here, run_inside, run_outside
 from activities.once_only import OnceOnly, Path, trusted_by_state
 from activities.questions import CHANGED, IN_DOUBT, Subject
@@ -77,6 +78,7 @@ class Decisions:
         shown_state: the agent's state when the open batch of calls was shown, where that batch goes on.
         once_only: says which of its calls are.
         at: the names of the tools that lead to the agent, where it is a sub-agent.
+        stopped: whether the turn was cancelled.
 
     Attributes:
         in_hooks: the tool-use ids of the calls whose hooks are at work.
@@ -90,15 +92,17 @@ class Decisions:
         *,
         once_only: OnceOnly,
         at: Path = (),
+        stopped: Stopped = lambda: False,
     ):
         self._agent, self._answered, self._shown_state, self._at = agent, answered, shown_state, at
-        self._once_only = once_only
+        self._once_only, self._stopped = once_only, stopped
         self.unreadable: UnknownInterruptError | None = None
         self._shown: dict[str, ShownCall] = {}
         self._used_ids: tuple[Path, list[str]] = (), []
         self.in_hooks: set[str] = set()
         self._below = {
-            name: Decisions(below, {}, once_only=once_only, at=(*at, name)) for name, below in sub_agents(agent)
+            name: Decisions(below, {}, once_only=once_only, at=(*at, name), stopped=stopped)
+            for name, below in sub_agents(agent)
         }
 
     @property
@@ -109,6 +113,7 @@ class Decisions:
 
     def attach(self) -> None:
         """Subscribe to what happens around tool calls, here and below. Middleware of the agent's own comes first."""
+        contain(self._agent, self._stopped)
         if self._shown_state is not None:
             self._agent.state = BatchState(self._agent.state.get(), self._shown_state)
         # Strands sorts hooks by this order: nothing can come before the first or after the last.
@@ -270,6 +275,7 @@ class Decisions:
     async def _around_tool(
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
     ) -> AsyncGenerator[Any, None]:
+        next_fn = around(next_fn, self._stopped)
         key, place = context.tool_use["toolUseId"], here()
         by_code = is_called_by_code(self._agent, key, context.invocation_state)
         if not by_code:

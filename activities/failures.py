@@ -15,6 +15,7 @@ from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.errors import AbeyanceError
+from activities.exits import AgentExitError
 
 AGENT_ERROR = "AgentError"
 """The type of failures that come from the agent's own code, its hooks and its factory."""
@@ -89,20 +90,22 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
         name, code = type(link).__name__, _code(link)
         if name == "ModelThrottledException" or code in _THROTTLED_CODES or _status(link) == 429:
             delay = timedelta(seconds=min(60.0, 2.0 ** min(attempt, 10)))
-            return ApplicationError(_text(link), type="Throttled", next_retry_delay=delay)
+            return ApplicationError(text_of(link), type="Throttled", next_retry_delay=delay)
         if code in _PASSING_CODES or _status(link) in _PASSING_STATUS or _passes(link):
-            return ApplicationError(_text(link), type=_raw_code(link) or name)
+            return ApplicationError(text_of(link), type=_raw_code(link) or name)
     root = chain[-1]
     for link in chain:
         if hint := _HINTS.get(_code(link) or type(link).__name__):
             kind = _raw_code(link) or type(link).__name__
-            return ApplicationError(f"{_text(link).rstrip('.')}. {hint}", type=kind, non_retryable=True)
+            return ApplicationError(f"{text_of(link).rstrip('.')}. {hint}", type=kind, non_retryable=True)
     if _raw_code(root) or type(root).__module__.startswith(("strands.types.exceptions", "botocore")):
-        return ApplicationError(_text(root), type=_raw_code(root) or type(root).__name__, non_retryable=True)
+        return ApplicationError(text_of(root), type=_raw_code(root) or type(root).__name__, non_retryable=True)
     if isinstance(root, AbeyanceError):
-        return ApplicationError(_text(root), type=type(root).__name__, non_retryable=True)
-    hint = ". Give each question about a call a name of its own." if "name used more than once" in str(root) else ""
-    return ApplicationError(f"{type(root).__name__}: {_text(root)}{hint}", type=AGENT_ERROR, non_retryable=True)
+        return ApplicationError(text_of(root), type=type(root).__name__, non_retryable=True)
+    if isinstance(root, AgentExitError):
+        return ApplicationError(text_of(root), type=AGENT_ERROR, non_retryable=True)
+    hint = ". Give each question about a call a name of its own." if "name used more than once" in text_of(root) else ""
+    return ApplicationError(f"{type(root).__name__}: {text_of(root)}{hint}", type=AGENT_ERROR, non_retryable=True)
 
 
 def _chain(error: BaseException) -> Iterator[BaseException]:
@@ -112,7 +115,7 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
     while link is not None and id(link) not in seen:
         seen.add(id(link))
         yield link
-        if isinstance(link, AbeyanceError):
+        if isinstance(link, (AbeyanceError, AgentExitError)):
             return
         cause = getattr(link, "original_exception", None) or link.__cause__
         # Strands raises errors about an interrupt from the interrupt, which is no error.
@@ -158,5 +161,9 @@ def encodable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _text(error: BaseException) -> str:
-    return encodable(str(error) or type(error).__name__)
+def text_of(error: BaseException) -> str:
+    """What an error says, or its type's name where it says nothing, or cannot."""
+    try:
+        return encodable(str(error) or type(error).__name__)
+    except BaseException:  # noqa: BLE001 - the agent's own class
+        return type(error).__name__

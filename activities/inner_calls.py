@@ -22,6 +22,7 @@ from strands.middleware import ExecuteToolContext, MiddlewareNext, ToolResultEve
 from strands.types._events import ToolInterruptEvent
 
 from abeyance.tools import INVOCATION_KEY, TurnFacts
+from activities.exits import CANCELLED, TurnEndsError
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, TurnLostError
 from activities.journal import InnerCall, Journal
@@ -120,7 +121,7 @@ async def run_inside(
         at: the path of its agent, where that is another than the path of the calls around it.
 
     Raises:
-        TurnLostError: if the turn is over, before anything has started.
+        TurnEndsError: if the turn is over, before anything has started.
     """
     turn, journal, tool = place.turn, place.turn.journal, context.tool
     key, names = context.tool_use["toolUseId"], {context.tool_use["name"]} | ({tool.tool_name} if tool else set())
@@ -134,7 +135,7 @@ async def run_inside(
         for above in {place.tools, place.tools if at is None else tuple(at)}
     )
     if turn.cancel.is_set():
-        raise TurnLostError
+        raise TurnEndsError(CANCELLED)
     call = InnerCall(" > ".join(own.tools[1:]), _now(), brief(context.tool_use["input"]), once=once)
     journal.inner_started(top, path, call)
     try:
@@ -199,10 +200,10 @@ async def _write(turn: Turn, *, barrier: bool) -> None:
         return
     try:
         await asyncio.wrap_future(turn.heartbeat.flush())
-    except TurnLostError:
-        # Whatever Strands makes of this exception, nothing may start any more.
+    except TurnLostError as lost:
+        # Nothing may start any more, and no model may take that for a tool's result.
         turn.cancel.set()
-        raise
+        raise TurnEndsError(CANCELLED) from lost
 
 
 def _now() -> str:

@@ -24,7 +24,8 @@ from abeyance.settings import Settings
 from abeyance.tools import INVOCATION_KEY, TurnFacts
 from activities.conversations import Conversation, Restored
 from activities.decisions import Decisions
-from activities.failures import HookFailedError
+from activities.exits import TurnEndsError, as_error
+from activities.failures import HookFailedError, text_of
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
@@ -34,7 +35,7 @@ from activities.questions import as_questions, asked_tools
 from activities.quick import QuickMessages
 from activities.replies import require_whole_replies
 from activities.room import Room
-from activities.steps import Attempt, Steps, TurnEndsError
+from activities.steps import Attempt, Steps
 from activities.strands_adapter.shapes import require_known_shapes, sub_agents
 
 log = logging.getLogger("abeyance.turn")
@@ -64,12 +65,13 @@ class AgentBuilder:
         )
         try:
             agent = registration.factory(context)
-        except Exception as error:
+        except BaseException as error:
             # Strands ends MCP servers in an agent's finalizer, and a half-built agent has nothing else to end them.
             traceback.clear_frames(error.__traceback__)
             gc.collect()
             raise ConfigurationError(
-                f"The factory of agent {turn.agent!r} ({registration.origin}) failed: {type(error).__name__}: {error}"
+                f"The factory of agent {turn.agent!r} ({registration.origin}) failed: {type(error).__name__}: "
+                f"{text_of(error)}"
             ) from error
         if not isinstance(agent, Agent):
             raise ConfigurationError(
@@ -136,7 +138,9 @@ class Invocation:
         begun = self.journal.restore(agent, before.used_ids)
         answered = {} if begun else {response.id: response for response in self.turn.responses or []}
         once_only = OnceOnly(registration, before.asked)
-        decisions = Decisions(agent, answered, shown_state if answered else None, once_only=once_only)
+        stopped = self.attempt.cancel.is_set
+        shown = shown_state if answered else None
+        decisions = Decisions(agent, answered, shown, once_only=once_only, stopped=stopped)
         decisions.require_readable()
         decisions.attach()
         facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain)
@@ -168,10 +172,13 @@ class Invocation:
             if stop_reason != CHECKPOINT:
                 # Whoever goes on with this conversation adds a prompt, and providers want an answer before it.
                 agent.messages.append({"role": "assistant", "content": [{"text": f"(Stopped here: {stop_reason}.)"}]})
-        except Exception as error:
-            if decisions.in_hooks:
+        except BaseException as raised:
+            error = as_error(raised, self.attempt.cancel.is_set)
+            if decisions.in_hooks and isinstance(error, Exception):
                 raise HookFailedError(sorted(decisions.in_hooks)) from error
-            raise
+            if error is raised:
+                raise
+            raise error from raised
         same_batch = bool(answered) and not self.journal.begun
         questions = as_questions(interrupts, decisions.subject_of)
         asked = asked_tools(interrupts, decisions.subject_of)
@@ -240,7 +247,7 @@ def _clean_up(agent: Agent) -> None:
     """End what the agent holds on to, as MCP servers; if that fails, the turn counts all the same."""
     try:
         agent.cleanup()
-    except Exception:
+    except BaseException:
         log.warning("the agent could not be cleaned up", exc_info=True)
 
 

@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from strands import Agent
 from strands.hooks import AfterToolsEvent, BeforeToolsEvent, MessageAddedEvent
@@ -37,6 +37,7 @@ from activities.answered_tools import require_answered_tools
 from activities.batch_state import looking_back
 from activities.decisions import Decisions
 from activities.doubt import doubt_about
+from activities.exits import CANCELLED, TurnEndsError, around
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.inner_calls import Place, Turn, here, inside, run_inside, run_outside
@@ -53,17 +54,6 @@ from activities.unrecorded import left_no_record, may_have_run
 
 MOST_REPLIES = 100
 """After so many a turn goes on in another activity: Strands recurses for each, and Python sets a limit to that."""
-
-
-class TurnEndsError(BaseException):
-    """Ends an invocation at a safe point, where a snapshot is whole.
-
-    Not an `Exception`, since Strands offers those to hooks, which could ask for the model call again.
-    """
-
-    def __init__(self, stop_reason: str):
-        super().__init__(stop_reason)
-        self.stop_reason = stop_reason
 
 
 @dataclass(frozen=True)
@@ -136,6 +126,11 @@ class Steps:
         self._journal.begun = True
         message = event.message
         if message["role"] == "user" and any("toolResult" in block for block in message["content"]):
+            for result in (block["toolResult"] for block in message["content"] if "toolResult" in block):
+                call = self._journal.calls.get(result["toolUseId"])
+                if call and call.running:
+                    # It was cut short, as by a time limit of the agent's own: this is what the model is told.
+                    self._journal.finished(result["toolUseId"], jsonable(result))
             self._journal.batch_closed()
             self._decisions.batch_closed()
         self._journal.note(self._agent)
@@ -190,6 +185,7 @@ class Steps:
     async def _around_tool(
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
     ) -> AsyncGenerator[Any, None]:
+        next_fn = around(next_fn, self._attempt.cancel.is_set)
         key = context.tool_use["toolUseId"]
         if is_called_by_code(self._agent, key, context.invocation_state):
             async with aclosing(self._called_by_code(context, next_fn)) as events:
@@ -298,7 +294,7 @@ class Steps:
         self._unsettled -= done
         for flushed in done:
             if isinstance(lost := flushed.exception(), TurnLostError):
-                raise lost
+                self._leave(lost)
 
     def _stop_if_lost(self, flushed: asyncio.Future[None]) -> None:
         if not flushed.cancelled() and isinstance(flushed.exception(), TurnLostError):
@@ -308,12 +304,15 @@ class Steps:
         if barrier:
             try:
                 await asyncio.wrap_future(self._heartbeat.flush())
-            except TurnLostError:
-                # Whatever Strands makes of this exception, it must take no further step.
-                self._attempt.cancel.set()
-                raise
+            except TurnLostError as lost:
+                self._leave(lost)
         else:
             self._heartbeat.nudge()
+
+    def _leave(self, lost: TurnLostError) -> NoReturn:
+        """End the turn, which is somebody else's now. No model may take that for a tool's result."""
+        self._attempt.cancel.set()
+        raise TurnEndsError(CANCELLED) from lost
 
     def _call(self, context: ExecuteToolContext) -> Call:
         now = datetime.now(UTC).isoformat(timespec="seconds")

@@ -12,9 +12,9 @@ import logging
 import threading
 import traceback
 from collections.abc import Coroutine
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, replace
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from temporalio import activity
@@ -28,6 +28,7 @@ from abeyance.contracts import CHECKPOINT, TURN_ACTIVITY, TurnFailure, TurnInput
 from abeyance.errors import AbeyanceError
 from activities.callers import require_caller
 from activities.conversations import Conversation, Conversations
+from activities.exits import AgentExitError
 from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
 from activities.faults import Faults
 from activities.found_records import require_readable, tried_elsewhere, unreadable
@@ -39,6 +40,7 @@ from activities.quick import trace_only_what_is_recorded
 from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
 from activities.strands_adapter.nested_agents import watch_nested_agents
+from activities.threads import TurnThreads
 
 log = logging.getLogger("abeyance.turn")
 
@@ -71,7 +73,7 @@ class Turns:
         self._conversations = conversations
         trace_only_what_is_recorded()
         watch_nested_agents()
-        self._threads = ThreadPoolExecutor(MAX_TURNS, thread_name_prefix="turn")
+        self._threads = TurnThreads()
 
     @activity.defn(name=TURN_ACTIVITY)
     async def run_turn(self, turn: TurnInput) -> TurnResult:
@@ -114,7 +116,7 @@ class Turns:
 
         def told(details: ActivityCancellationDetails) -> None:
             asked.append(details)
-            (attempt.draining if details.paused else attempt.cancel).set()
+            self._stop(details, attempt, over)
 
         self._attributes.refresh()
         heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
@@ -129,6 +131,8 @@ class Turns:
                 self._conversations.keep(conversation)
             if asked:
                 raise _HELD
+            if attempt.cancel.is_set():
+                raise TurnLostError
         except TurnLostError as lost:
             log.warning("%s: %s %s", turn.run_id, lost, _ran(journal.work(info.attempt, self._worker)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure
@@ -149,6 +153,14 @@ class Turns:
             if conversation.id != turn.conversation:
                 self._conversations.drop(turn.conversation)
 
+    def _stop(self, details: ActivityCancellationDetails, attempt: Attempt, over: asyncio.Event) -> None:
+        if details.paused:
+            attempt.draining.set()
+        else:
+            attempt.cancel.set()
+            # Whatever the agent makes of it, the turn ends.
+            asyncio.get_running_loop().call_later(self._builder.settings.shutdown_grace, over.set)
+
     async def _invoked(self, invocation: Invocation) -> tuple[TurnResult, Conversation]:
         """Find the conversation, and run the invocation in a thread."""
         info = activity.info()
@@ -156,7 +168,14 @@ class Turns:
         conversation = await self._conversations.find(
             invocation.turn.conversation, activity.client(), info.workflow_id, info.workflow_run_id
         )
-        return await asyncio.get_running_loop().run_in_executor(self._threads, _run, invocation, conversation)
+        patience = self._builder.settings.shutdown_grace
+        working = self._threads.submit(partial(_run, invocation, conversation, patience))
+        try:
+            return await asyncio.wrap_future(working)
+        except asyncio.CancelledError:
+            self._threads.leave(working)
+            log.warning("%s: the agent did not stop in time; its thread is left behind", invocation.turn.run_id)
+            raise
 
     async def _watched(
         self,
@@ -178,13 +197,13 @@ class Turns:
             attempt.cancel.set()
             if beat in done:
                 # The turn is somebody else's now, or heartbeats failed for a reason of our own.
-                await asyncio.wait({work})
+                await asyncio.wait({work}, timeout=self._builder.settings.shutdown_grace)
                 beat.result()
                 raise TurnLostError
             await asyncio.wait({work}, timeout=LAST_MARKS_SECONDS)
             raise WorkerStopsError
         finally:
-            for task in (drain, ending, beat):
+            for task in (drain, ending, beat, work):
                 task.cancel()
 
 
@@ -237,8 +256,14 @@ def _last_marks(journal: Journal) -> list[Any]:
     return [] if journal.size > journal.largest else [journal.read()[1]]
 
 
-def _run(invocation: Invocation, conversation: Conversation) -> tuple[TurnResult, Conversation]:
-    return to_its_end(invocation.run(conversation))
+def _run(invocation: Invocation, conversation: Conversation, patience: float) -> tuple[TurnResult, Conversation]:
+    try:
+        return to_its_end(invocation.run(conversation), patience)
+    except Exception:
+        raise
+    except BaseException as raised:
+        # Nothing else may reach the worker's own event loop, which it would end.
+        raise AgentExitError(raised) from raised
 
 
 async def _drain(attempt: Attempt, grace: float, over: asyncio.Event) -> None:

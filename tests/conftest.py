@@ -28,6 +28,7 @@ TEST_AGENTS = (
     "tests.agents",
     "tests.decision_agents",
     "tests.foreign_agents",
+    "tests.exit_agents",
     "tests.hostile_agents",
     "tests.journal_agents",
     "tests.mcp_agents",

@@ -17,6 +17,7 @@ from weakref import WeakSet
 from strands import Agent
 from strands.middleware import ExecuteToolContext, ExecuteToolStage, MiddlewareNext
 
+from activities.exits import around
 from activities.inner_calls import Place, here, inside, run_inside
 
 _known: WeakSet[Agent] = WeakSet()
@@ -66,6 +67,7 @@ async def _around_tool(
         async for event in next_fn(context):
             yield event
         return
-    async with aclosing(run_inside(place, context, next_fn)) as events:
+    contained = around(next_fn, place.turn.cancel.is_set)
+    async with aclosing(run_inside(place, context, contained)) as events:
         async for event in events:
             yield event

@@ -1,0 +1,273 @@
+"""Agents whose code ends with what is not an ordinary exception, or does not end at all."""
+
+from __future__ import annotations
+
+import asyncio
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+from strands import Agent, tool
+from strands.hooks import AfterToolCallEvent, BeforeModelCallEvent, BeforeToolCallEvent
+from strands.middleware import ExecuteToolStage
+from strands.models import Model
+
+from abeyance import AgentContext, ToolCall, agent
+from tests.chaos.agents import CountingModel, Effects, effects_of
+from tests.hostile_agents import ask
+
+GATES: dict[str, threading.Event] = {}
+"""Events that tests set to let what blocks go on, by run id."""
+
+
+async def _cancelled_inside() -> None:
+    inner = asyncio.create_task(asyncio.sleep(60))
+    inner.cancel()
+    await inner
+
+
+async def _cancels_itself() -> None:
+    task = asyncio.current_task()
+    assert task
+    task.cancel()
+    await asyncio.sleep(60)
+
+
+async def _cancelled_from_a_callback() -> None:
+    task = asyncio.current_task()
+    assert task
+    asyncio.get_running_loop().call_soon(task.cancel)
+    await asyncio.sleep(60)
+
+
+async def _exits_in_a_task() -> None:
+    async def work() -> None:
+        sys.exit(2)
+
+    await asyncio.create_task(work())
+
+
+async def _exits_in_a_group() -> None:
+    async with asyncio.TaskGroup() as group:
+        group.create_task(_exits_in_a_task())
+
+
+async def _exits_in_a_callback() -> None:
+    asyncio.get_running_loop().call_soon(sys.exit, 2)
+    await asyncio.sleep(0.1)
+    raise RuntimeError("SystemExit did not end the loop")
+
+
+async def _stops_the_loop() -> None:
+    asyncio.get_running_loop().stop()
+    await asyncio.sleep(0.1)
+    raise RuntimeError("stop did not end the loop")
+
+
+async def _takes_the_threads_away() -> None:
+    loop = asyncio.get_running_loop()
+    loop.set_default_executor(ThreadPoolExecutor(1))
+    await loop.shutdown_default_executor()
+    raise RuntimeError("the threads are gone")
+
+
+def _raises(error: type[BaseException]) -> Callable[[], None]:
+    def fail() -> None:
+        raise error
+
+    return fail
+
+
+def _cannot_be_said() -> None:
+    class Unsayable(Exception):
+        def __str__(self) -> str:
+            raise SystemExit(2)
+
+        __repr__ = __str__
+
+    raise Unsayable
+
+
+SYNC: dict[str, Callable[[], None]] = {
+    "exit": lambda: sys.exit(2),
+    "ctrl-c": _raises(KeyboardInterrupt),
+    "generator-exit": _raises(GeneratorExit),
+    "cancelled": _raises(asyncio.CancelledError),
+    "stop-iteration": lambda: next(iter(())),
+    "stop-async-iteration": _raises(StopAsyncIteration),
+    "unsayable": _cannot_be_said,
+}
+ASYNC: dict[str, Callable[[], Any]] = {
+    "cancelled-inside": _cancelled_inside,
+    "cancels-itself": _cancels_itself,
+    "cancelled-from-a-callback": _cancelled_from_a_callback,
+    "exits-in-a-task": _exits_in_a_task,
+    "exits-in-a-group": _exits_in_a_group,
+    "exits-in-a-callback": _exits_in_a_callback,
+    "stops-the-loop": _stops_the_loop,
+    "takes-the-threads-away": _takes_the_threads_away,
+}
+
+
+def _payment(context: AgentContext, effects: Effects, how: str) -> Any:
+    if how in ASYNC:
+
+        @tool
+        async def pay() -> str:
+            """Pay."""
+            effects.add("pay", "start")
+            await ASYNC[how]()
+            return "paid"
+    elif how.startswith("async-"):
+
+        @tool
+        async def pay() -> str:
+            """Pay."""
+            effects.add("pay", "start")
+            SYNC[how.removeprefix("async-")]()
+            return "paid"
+    else:
+
+        @tool
+        def pay() -> str:
+            """Pay."""
+            effects.add("pay", "start")
+            SYNC[how]()
+            return "paid"
+
+    return pay
+
+
+@agent("ends-oddly", description="A tool that ends with what its options say")
+def ends_oddly(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    options = context.options
+    pay = _payment(context, effects, options["how"])
+
+    @tool
+    def look() -> str:
+        """Look."""
+        return "looked"
+
+    hooks: list[Any] = [ask] if options.get("ask") else []
+    script = [[ToolCall("pay"), ToolCall("look")], ToolCall("look"), "Done."]
+    inner = Agent(
+        name="sub", model=CountingModel(script, effects), tools=[pay, look], hooks=hooks, callback_handler=None
+    )
+    if not options.get("below"):
+        return inner
+    outer = CountingModel([ToolCall("sub", {"input": "pay"}), "All done."], effects)
+    return Agent(model=outer, tools=[inner.as_tool()])
+
+
+@agent("breaks-oddly", description="Its hook, model, factory or another part ends with what its options say")
+def breaks_oddly(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    where = context.options["where"]
+    end = SYNC[context.options["how"]]
+    if where == "factory":
+        end()
+
+    class Ends(CountingModel):
+        def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+            if where == "model":
+                end()
+            return super().compose(messages, tool_specs, system_prompt)
+
+    def before_call(event: BeforeToolCallEvent) -> None:
+        if where == "hook" or (where == "answer" and event.interrupt("approve") == "break"):
+            end()
+
+    def after_call(event: AfterToolCallEvent) -> None:
+        if where == "after":
+            end()
+
+    def before_model(event: BeforeModelCallEvent) -> None:
+        if where == "model-hook":
+            end()
+
+    def callback(**event: Any) -> None:
+        if where == "callback" and "message" in event:
+            end()
+
+    async def around(call: Any, next_fn: Any) -> Any:
+        if where == "middleware":
+            end()
+        async for event in next_fn(call):
+            yield event
+
+    @tool
+    def pay() -> str:
+        """Pay."""
+        effects.add("pay", "start")
+        return "paid"
+
+    built = Agent(
+        model=Ends([ToolCall("pay"), "Done."], effects),
+        tools=[pay],
+        hooks=[before_call, after_call, before_model],
+        callback_handler=callback,
+    )
+    built.add_middleware(ExecuteToolStage, around)
+    return built
+
+
+def _never(context: AgentContext, effects: Effects) -> None:
+    gate = GATES.setdefault(context.run_id, threading.Event())
+    effects.add("never", "started")
+    gate.wait(120)
+    effects.add("never", "ended")
+
+
+class _Blocks(CountingModel):
+    def __init__(self, script: list[Any], effects: Effects, block: Callable[[], None]):
+        super().__init__(script, effects)
+        self._wait = block
+
+    def compose(self, messages: Any, tool_specs: Any, system_prompt: Any) -> Any:
+        self._wait()
+        return super().compose(messages, tool_specs, system_prompt)
+
+
+@agent("never-ends", once_only=["pay"], description="A tool, a hook, a model or a factory that never returns")
+def never_ends(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    where = context.options["where"]
+
+    def block() -> None:
+        _never(context, effects)
+
+    @tool
+    def pay() -> str:
+        """Never return."""
+        block()
+        return "paid"
+
+    @tool
+    async def wait() -> str:
+        """Wait for what never comes, and do not listen."""
+        effects.add("never", "started")
+        while True:
+            try:
+                await asyncio.get_running_loop().create_future()
+            except asyncio.CancelledError:
+                effects.add("never", "cancelled")
+
+    @tool
+    async def leave() -> str:
+        """Leave a thread behind."""
+        asyncio.get_running_loop().run_in_executor(None, block)
+        await asyncio.sleep(0.1)
+        return "left"
+
+    def hook(event: BeforeToolCallEvent) -> None:
+        if where == "hook":
+            block()
+
+    if where == "factory":
+        block()
+    script = [ToolCall({"tool": "pay", "future": "wait", "leftover": "leave"}.get(where, "pay")), "Done."]
+    model: Model = _Blocks(script, effects, block) if where == "model" else CountingModel(script, effects)
+    return Agent(model=model, tools=[pay, wait, leave], hooks=[hook])
