@@ -35,6 +35,7 @@ from activities.faults import Faults
 from activities.invocation import AgentBuilder
 from activities.memory import Memory
 from activities.predecessor import verify_predecessor
+from activities.shared_objects import note_existing
 from activities.turn import MAX_TURNS, Turns
 from workflows.agent_run import AgentRun
 
@@ -101,6 +102,7 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
 
 def prepare_process() -> None:
     """Set this process up for turns, once all that stays is loaded."""
+    note_existing()
     sys.setswitchinterval(SWITCH_SECONDS)
     # To look through what stays again and again for garbage would take most of a long turn's time.
     gc.collect()

@@ -38,7 +38,7 @@ from strands.types.tools import ToolResult, ToolUse
 from abeyance.contracts import Response
 from abeyance.tools import INVOCATION_KEY
 from activities.batch_state import BatchState, look_at_present, look_back, looking_back
-from activities.exits import Stopped, around, contain
+from activities.exits import Stopped, around
 from activities.inner_calls import here, run_inside, run_outside
 from activities.once_only import OnceOnly, Path, trusted_by_state
 from activities.questions import CHANGED, IN_DOUBT, Subject
@@ -113,7 +113,6 @@ class Decisions:
 
     def attach(self) -> None:
         """Subscribe to what happens around tool calls, here and below. Middleware of the agent's own comes first."""
-        contain(self._agent, self._stopped)
         if self._shown_state is not None:
             self._agent.state = BatchState(self._agent.state.get(), self._shown_state)
         # Strands sorts hooks by this order: nothing can come before the first or after the last.

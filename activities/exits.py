@@ -14,6 +14,7 @@ from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from strands import Agent
+from strands.hooks import BeforeToolCallEvent
 from strands.interrupt import Interrupt, InterruptException
 from strands.middleware import ExecuteToolContext, ExecuteToolStage, InvokeModelStage, MiddlewareNext, ToolResultEvent
 from strands.types._events import ToolInterruptEvent
@@ -142,12 +143,13 @@ def around(
     return lambda context: run_tool(context, next_fn, stopped)
 
 
-def contain(agent: Agent, stopped: Stopped) -> None:
+def contain(agent: Agent, stopped: Stopped, decided: Callable[[], None]) -> None:
     """Put one place around all code of `agent` that Strands calls: its hooks, its middleware, its model and its tools.
 
     Args:
         agent: any agent of a turn.
         stopped: whether the turn was cancelled. No model call and no tool call starts after that.
+        decided: called when the hooks have decided about a tool call; it may raise an `Exception` to fail the turn.
     """
     hooks, stages = agent.hooks, agent._middleware_registry
     call_hooks, call_hooks_async, invoke = hooks.invoke_callbacks, hooks.invoke_callbacks_async, stages.invoke
@@ -162,7 +164,10 @@ def contain(agent: Agent, stopped: Stopped) -> None:
 
     async def hooks_awaited(event: Any) -> Any:
         try:
-            return await call_hooks_async(event)
+            outcome = await call_hooks_async(event)
+            if isinstance(event, BeforeToolCallEvent):
+                decided()
+            return outcome
         except BaseException as raised:
             if (error := as_error(raised, stopped)) is raised:
                 raise

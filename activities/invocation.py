@@ -24,7 +24,7 @@ from abeyance.settings import Settings
 from abeyance.tools import INVOCATION_KEY, TurnFacts
 from activities.conversations import Conversation, Restored
 from activities.decisions import Decisions
-from activities.exits import TurnEndsError, as_error
+from activities.exits import TurnEndsError, as_error, contain
 from activities.failures import HookFailedError, text_of
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat
@@ -35,6 +35,7 @@ from activities.questions import as_questions, asked_tools
 from activities.quick import QuickMessages
 from activities.replies import require_whole_replies
 from activities.room import Room
+from activities.shared_objects import OwnObjects, agents_of
 from activities.steps import Attempt, Steps
 from activities.strands_adapter.shapes import require_known_shapes, sub_agents
 
@@ -48,12 +49,12 @@ class AgentBuilder:
     settings: Settings
     registrations: Mapping[str, Registration]
 
-    def build(self, turn: TurnInput) -> tuple[Agent, Registration]:
-        """The agent of `turn`, new, with nothing restored, and its registration.
+    def build(self, turn: TurnInput) -> tuple[Agent, Registration, OwnObjects]:
+        """The agent of `turn`, new, with nothing restored, its registration, and what of it is this turn's alone.
 
         Raises:
-            ConfigurationError: if it is unknown, its factory fails or returns something else, or it brings what
-                would undo the turn's own guarantees.
+            ConfigurationError: if it is unknown, its factory fails or returns something else, or what another turn has
+                had, or it brings what would undo the turn's own guarantees.
         """
         registration = find_agent(self.registrations, turn.agent)
         context = AgentContext(
@@ -78,8 +79,10 @@ class AgentBuilder:
                 f"The factory of agent {turn.agent!r} ({registration.origin}) returned {type(agent).__name__}. "
                 "It must return a strands.Agent."
             )
+        # What another turn has may be at work there: nothing of it is cleaned up here.
+        own = OwnObjects(agent, registration)
         try:
-            return _adapted(agent, registration), registration
+            return _adapted(agent, registration), registration, own
         except ConfigurationError:
             _clean_up(agent)
             raise
@@ -121,8 +124,10 @@ class Invocation:
         Raises:
             Exception: whatever the model, a hook or Strands raised. Tools never raise: the model sees their errors.
         """
-        agent, registration = self.builder.build(self.turn)
+        agent, registration, own = self.builder.build(self.turn)
         try:
+            for one in agents_of(agent):
+                contain(one, self.attempt.cancel.is_set, own.require_unchanged)
             return await self._run(agent, registration, conversation)
         finally:
             _clean_up(agent)
@@ -165,7 +170,7 @@ class Invocation:
                 cancel_signal=self.attempt.cancel,
                 invocation_state={INVOCATION_KEY: facts},
             )
-            stop_reason, message, interrupts = str(ended.stop_reason), ended.message, ended.interrupts or []
+            stop_reason, message, interrupts = _of_agent(ended.stop_reason), ended.message, ended.interrupts or []
             output = ended.structured_output
         except TurnEndsError as ends:
             stop_reason, message, interrupts, output = ends.stop_reason, _last_words(agent), [], None
@@ -208,6 +213,12 @@ class Invocation:
         ]
 
 
+def _of_agent(stop_reason: Any) -> str:
+    """The stop reason of an agent, which models and middleware choose, where none of this project's own means it."""
+    reason = str(stop_reason)
+    return f"agent_{reason}" if reason == CHECKPOINT or reason.startswith(LIMIT) else reason
+
+
 def _adapted(agent: Agent, registration: Registration) -> Agent:
     """Take from an ordinary agent what only makes sense in a process of its own."""
     require_known_shapes(agent)
@@ -221,12 +232,18 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
             f"Agent {registration.name!r} brings background tasks. Remove them: what runs in the background of one "
             "worker is lost with it, and what it asks could never be answered."
         )
+    for one in agents_of(agent):
+        if one._checkpointing:
+            raise ConfigurationError(
+                f"Agent {registration.name!r} has checkpointing=True ({one.name!r}). Remove it: a turn is journaled as a "
+                "whole, and one that pauses by itself would never be gone on with."
+            )
+        require_whole_replies(one.model)
     _refuse_kept_contexts(agent, registration)
     require_known_tools(agent, registration)
     # Strands has no public way to take back its default strategy, which sleeps up to two minutes inside the call.
     if type(agent._retry_strategy) is ModelRetryStrategy:
         agent._retry_strategy._max_attempts = 1
-    require_whole_replies(agent.model)
     agent.messages = QuickMessages(agent.messages)
     if type(agent.callback_handler) is PrintingCallbackHandler:
         agent.callback_handler = null_callback_handler

@@ -34,6 +34,7 @@ TEST_AGENTS = (
     "tests.mcp_agents",
     "tests.once_agents",
     "tests.session_agents",
+    "tests.shared_agents",
 )
 
 # How long an example takes says nothing but how busy the machine is.
