@@ -22,6 +22,9 @@ SAVE_SESSION = "save_session"
 CARRY = "carry"
 VERIFY = "verify_predecessor"
 CHECKPOINT = "checkpoint"
+LIMIT = "limit_"
+"""What the stop reasons of turns that have spent a budget begin with."""
+IDLE = "The turn ended as a checkpoint without anything new, and would do so for ever."
 APPROVALS_MEMO = "approvals"
 PROBLEM_MEMO = "problem"
 SINCE_MEMO = "since"
@@ -260,12 +263,13 @@ class Work:
 class TurnResult:
     """What a turn came to: a final `message` (text), or `questions` that wait for people.
 
-    `stop_reason` is Strands' own, "checkpoint" for a turn that has to go on elsewhere, or "limit_turns",
-    "limit_total_tokens" or "limit_output_tokens" when a budget is spent. `conversation` names what the agent knows now
-    and `delta` is what is new in it, as `activities.conversations` writes it. `calls` are the calls not finished,
-    `structured_output` is the agent's, as JSON, and `shown_state` what the next turn takes under this name. `work`
-    says who did it and what ran. `attributes` says whether the search attributes are registered; `None`, that the
-    worker could not find out. `format` is that of `abeyance.formats`.
+    `stop_reason` is Strands' own (with "agent_" before it where it could be taken for one of these), "checkpoint" for a
+    turn that has to go on elsewhere, or "limit_turns", "limit_total_tokens" or "limit_output_tokens" when a budget is
+    spent. `conversation` names what the agent knows now and `delta` is what is new in it, as
+    `activities.conversations` writes it. `calls` are the calls not finished, `structured_output` is the agent's, as
+    JSON, and `shown_state` what the next turn takes under this name. `work` says who did it and what ran. `attributes`
+    says whether the search attributes are registered; `None`, that the worker could not find out.
+    `format` is that of `abeyance.formats`.
     """
 
     stop_reason: str
@@ -280,6 +284,13 @@ class TurnResult:
     work: Work = field(default_factory=Work)
     attributes: bool | None = None
     format: int = 1
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether the turn has to go on elsewhere and has done nothing: another would come to the same."""
+        messages, more = self.delta.get("messages") or [], self.delta.get("data") or self.delta.get("used_ids")
+        new = len(messages) > 1 or any(isinstance(part, dict) for part in messages)
+        return self.stop_reason == CHECKPOINT and not (new or more or self.usage.model_calls)
 
 
 @dataclass

@@ -14,11 +14,13 @@ from contextlib import aclosing
 from typing import Any, TypeVar, cast
 
 from strands import Agent
-from strands.hooks import BeforeToolCallEvent
+from strands.hooks import BeforeToolCallEvent, BeforeToolsEvent
 from strands.interrupt import Interrupt, InterruptException
 from strands.middleware import ExecuteToolContext, ExecuteToolStage, InvokeModelStage, MiddlewareNext, ToolResultEvent
 from strands.types._events import ToolInterruptEvent
 from strands.types.tools import ToolResult
+
+from activities.tool_inputs import flaw_of, refusal
 
 T = TypeVar("T")
 Stopped = Callable[[], bool]
@@ -126,6 +128,10 @@ async def run_tool(
     context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any], stopped: Stopped
 ) -> AsyncGenerator[Any, None]:
     """What comes of a tool call, right around the tool: what is not an `Exception` becomes a failed result."""
+    if "event_loop_cycle_id" in context.invocation_state and (flaw := flaw_of(context.tool_use["input"])):
+        # A hook may have rewritten the arguments.
+        yield ToolResultEvent(_failed(context.tool_use["toolUseId"], f"{flaw} The call was not run."))
+        return
     try:
         async with aclosing(contained(next_fn(context), stopped)) as events:
             async for event in events:
@@ -133,7 +139,7 @@ async def run_tool(
     except Asked as asked:
         yield ToolInterruptEvent(context.tool_use, [asked.interrupt])
     except AgentExitError as error:
-        yield ToolResultEvent(_failed(context.tool_use["toolUseId"], error), exception=error)
+        yield ToolResultEvent(_failed(context.tool_use["toolUseId"], str(error)), exception=error)
 
 
 def around(
@@ -163,6 +169,10 @@ def contain(agent: Agent, stopped: Stopped, decided: Callable[[], None]) -> None
             raise error from raised
 
     async def hooks_awaited(event: Any) -> Any:
+        if isinstance(event, BeforeToolsEvent) and (reason := refusal(event.message)):
+            # No hook is asked about a call that cannot run.
+            event.cancel = reason
+            return event, []
         try:
             outcome = await call_hooks_async(event)
             if isinstance(event, BeforeToolCallEvent):
@@ -216,8 +226,7 @@ def _can_be_said(error: Exception) -> bool:
     return True
 
 
-def _failed(tool_use_id: str, error: AgentExitError) -> ToolResult:
-    """The result of a call whose tool has raised what is not an `Exception`."""
+def _failed(tool_use_id: str, error: str) -> ToolResult:
     result: Any = {"toolUseId": tool_use_id, "status": "error", "content": [{"text": f"Error: {error}"}]}
     return cast("ToolResult", result)
 

@@ -14,6 +14,7 @@ from strands.interrupt import InterruptException
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance.contracts import IDLE
 from abeyance.errors import AbeyanceError
 from activities.exits import AgentExitError
 
@@ -31,6 +32,17 @@ class HookFailedError(Exception):
     def __init__(self, calls: list[str]):
         super().__init__(f"the hooks of {', '.join(calls)} failed")
         self.calls = calls
+
+
+class WorkerStopsError(Exception):
+    """The worker stops, and the turn goes on elsewhere: its grace is over, or nothing has been done yet."""
+
+
+class IdleTurnError(AbeyanceError):
+    """A turn ended as a checkpoint and has done nothing."""
+
+    def __init__(self) -> None:
+        super().__init__(IDLE)
 
 
 _PASSING_CODES = {

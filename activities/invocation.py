@@ -15,7 +15,7 @@ from strands.handlers.callback_handler import PrintingCallbackHandler, null_call
 from strands.types.content import Message
 
 from abeyance import formats
-from abeyance.contracts import CHECKPOINT, TurnInput, TurnResult
+from abeyance.contracts import CHECKPOINT, LIMIT, TurnInput, TurnResult
 from abeyance.errors import ConfigurationError
 from abeyance.jsonable import from_jsonable, jsonable
 from abeyance.models import build_model
@@ -25,7 +25,7 @@ from abeyance.tools import INVOCATION_KEY, TurnFacts
 from activities.conversations import Conversation, Restored
 from activities.decisions import Decisions
 from activities.exits import TurnEndsError, as_error, contain
-from activities.failures import HookFailedError, text_of
+from activities.failures import HookFailedError, IdleTurnError, WorkerStopsError, text_of
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat
 from activities.journal import Journal
@@ -202,6 +202,9 @@ class Invocation:
             work=self.journal.work(self.number, self.attempt.worker),
             format=formats.FORMAT,
         )
+        if result.is_idle:
+            # A worker that stops gives the turn back; anything else would go on like this for ever.
+            raise IdleTurnError if not self.attempt.draining.is_set() else WorkerStopsError
         return result, conversation
 
     def _prompt(self) -> Any:
@@ -235,8 +238,8 @@ def _adapted(agent: Agent, registration: Registration) -> Agent:
     for one in agents_of(agent):
         if one._checkpointing:
             raise ConfigurationError(
-                f"Agent {registration.name!r} has checkpointing=True ({one.name!r}). Remove it: a turn is journaled as a "
-                "whole, and one that pauses by itself would never be gone on with."
+                f"Agent {registration.name!r} has checkpointing=True ({one.name!r}). Remove it: a turn is "
+                "journaled as it is, and one that pauses by itself would never be gone on with."
             )
         require_whole_replies(one.model)
     _refuse_kept_contexts(agent, registration)

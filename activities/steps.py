@@ -168,7 +168,8 @@ class Steps:
             yield event
 
     def _end_if_asked_to(self) -> None:
-        if self._attempt.draining.is_set() or self._journal.size > RECORD_BYTES or self._replies >= MOST_REPLIES:
+        large = self._journal.size > RECORD_BYTES and not self._journal.untouched()
+        if self._attempt.draining.is_set() or large or self._replies >= MOST_REPLIES:
             raise TurnEndsError(CHECKPOINT)
 
     def _spent_limit(self) -> str | None:

@@ -29,7 +29,7 @@ from abeyance.errors import AbeyanceError
 from activities.callers import require_caller
 from activities.conversations import Conversation, Conversations
 from activities.exits import AgentExitError
-from activities.failures import AGENT_ERROR, HookFailedError, as_application_error, encodable
+from activities.failures import AGENT_ERROR, HookFailedError, WorkerStopsError, as_application_error, encodable
 from activities.faults import Faults
 from activities.found_records import require_readable, tried_elsewhere, unreadable
 from activities.heartbeat import Heartbeat, TurnLostError
@@ -49,10 +49,6 @@ MAX_TURNS = 100
 
 LAST_MARKS_SECONDS = 2.0
 """How long a turn whose time is over may take to note what its tools came to."""
-
-
-class WorkerStopsError(Exception):
-    """The worker's grace is over before the turn has come to a safe point."""
 
 
 class Turns:

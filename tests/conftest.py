@@ -30,6 +30,7 @@ TEST_AGENTS = (
     "tests.foreign_agents",
     "tests.exit_agents",
     "tests.hostile_agents",
+    "tests.input_agents",
     "tests.journal_agents",
     "tests.mcp_agents",
     "tests.once_agents",

@@ -271,3 +271,42 @@ def never_ends(context: AgentContext) -> Agent:
     script = [ToolCall({"tool": "pay", "future": "wait", "leftover": "leave"}.get(where, "pay")), "Done."]
     model: Model = _Blocks(script, effects, block) if where == "model" else CountingModel(script, effects)
     return Agent(model=model, tools=[pay, wait, leave], hooks=[hook])
+
+
+class _StopsFor(CountingModel):
+    """A model with a stop reason of its own."""
+
+    def __init__(self, reason: str, effects: Effects):
+        super().__init__(["Done."], effects)
+        self._reason = reason
+
+    async def stream(self, *args: Any, **kwargs: Any) -> Any:
+        async for event in super().stream(*args, **kwargs):
+            yield {"messageStop": {"stopReason": self._reason}} if "messageStop" in event else event
+
+
+@agent("stops-for", description="Stops for the reason that its options say")
+def stops_for(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    return Agent(model=_StopsFor(context.options["reason"], effects))
+
+
+@agent("checkpoints", description="Pauses by itself, or has a sub-agent that does")
+def checkpoints(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    below = bool(context.options.get("below"))
+    inner = Agent(name="pauser", model=CountingModel(["Done."], effects), checkpointing=True)
+    return Agent(model=CountingModel(["Done."], effects), tools=[inner]) if below else inner
+
+
+@agent("large-state", description="Has more state than a record is to have")
+def large_state(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def look() -> str:
+        """Look."""
+        return "looked"
+
+    script = [ToolCall("look"), ToolCall("look"), "Done."]
+    return Agent(model=CountingModel(script, effects), tools=[look], state={"large": "x" * 1_200_000})

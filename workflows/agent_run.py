@@ -25,7 +25,9 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.contracts import (
         CARRY,
         CHECKPOINT,
+        IDLE,
         KEY_MEMO,
+        LIMIT,
         LOAD_SESSION,
         SAVE_SESSION,
         TURN_ACTIVITY,
@@ -268,6 +270,9 @@ class AgentRun(Desk):
             self._take_failure(turn, FailedTurn(f"{reason} Someone may have completed it by hand."))
             return
         self._story.ends(result, now())
+        if result.is_idle:
+            state.problem, state.verdict, state.again, state.repeatable = IDLE, None, turn, True
+            return
         if result.attributes is not None:
             state.attributes_registered = result.attributes
         state.usage += result.usage
@@ -397,7 +402,7 @@ class AgentRun(Desk):
         return self._request.interactive and not (self._state.finishing or self._is_spent())
 
     def _is_spent(self) -> bool:
-        return (self._state.stop_reason or "").startswith("limit_")
+        return (self._state.stop_reason or "").startswith(LIMIT)
 
     async def _until(self, ready: Callable[[], bool]) -> None:
         """Wait until `ready`; if what arrives meanwhile makes the history long, wait on in a new execution."""
