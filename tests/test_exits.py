@@ -29,7 +29,7 @@ SAID = {
 
 @pytest.fixture
 async def place(start_world: Start) -> AsyncIterator[World]:
-    async with start_world() as world:
+    async with start_world(heartbeat_timeout=6) as world:
         yield world
 
 
@@ -129,8 +129,18 @@ async def test_a_cancel_ends_what_never_ends(place: World) -> None:
         finally:
             GATES.setdefault(run.id, threading.Event()).set()
 
-    await at_once(["tool", "hook", "model", "factory", "future", "leftover"], check)
+    await at_once(["tool", "hook", "model", "factory", "future"], check)
     await still_serves(place)
+
+
+async def test_a_thread_that_a_tool_left_behind_holds_no_run_up(place: World) -> None:
+    run = await place.start("never-ends", "go", options={"where": "leftover"}, run=f"never-{uuid.uuid4().hex[:8]}")
+    try:
+        assert (await run.result()).message == "Done."
+        assert counted(place.workspace, run.id)["never ended"] == 0
+        await still_serves(place)
+    finally:
+        GATES.setdefault(run.id, threading.Event()).set()
 
 
 async def begun(place: World, run: StartedRun) -> None:
