@@ -288,7 +288,7 @@ class TurnResult:
     @property
     def is_idle(self) -> bool:
         """Whether the turn has to go on elsewhere and has done nothing: another would come to the same."""
-        messages, more = self.delta.get("messages") or [], self.delta.get("data") or self.delta.get("used_ids")
+        messages, more = self.delta.get("messages") or [], any(map(self.delta.get, ("data", "used_ids", "asked")))
         new = len(messages) > 1 or any(isinstance(part, dict) for part in messages)
         return self.stop_reason == CHECKPOINT and not (new or more or self.usage.model_calls)
 

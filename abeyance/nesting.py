@@ -8,6 +8,11 @@ from typing import Any
 MOST_NESTED = 100
 """Levels of objects and lists in what a tool takes or gives, an agent keeps or asks, and people send."""
 
+AROUND = 20
+"""Levels that messages of this project have around such a value, at most."""
+
+TOO_DEEP = f"nested deeper than {MOST_NESTED} levels"
+
 
 def is_deeper(value: Any, most: int = MOST_NESTED) -> bool:
     """Whether objects and lists are nested deeper than `most` levels in a value. Does not recurse."""

@@ -23,6 +23,7 @@ from temporalio.converter import (
 from abeyance.answers import Undecodable, cut
 from abeyance.converter.typed import QUICK
 from abeyance.errors import PayloadError
+from abeyance.nesting import AROUND, MOST_NESTED, TOO_DEEP, is_deeper
 
 STORED_ELSEWHERE = "__temporal_external_storage_reference"
 EXPLAINED = b"abeyance/" + secrets.token_hex(16).encode()
@@ -66,7 +67,13 @@ class StrictJSONPayloadConverter(JSONPlainPayloadConverter):
         if type_hint is not None:
             return super().from_payload(payload, type_hint)
         text = payload.data.decode().removeprefix(BYTE_ORDER_MARK)
-        return STRICT.decode(text) if len(text) <= MOST_CHECKED else json.loads(text)
+        try:
+            value = STRICT.decode(text) if len(text) <= MOST_CHECKED else json.loads(text)
+        except RecursionError:
+            raise ValueError(f"it is {TOO_DEEP}") from None
+        if is_deeper(value, MOST_NESTED + AROUND):
+            raise ValueError(f"it is {TOO_DEEP}")
+        return value
 
 
 class WorkerPayloadConverter(CompositePayloadConverter):

@@ -36,9 +36,10 @@ from strands.types._events import ToolInterruptEvent
 from strands.types.tools import ToolResult, ToolUse
 
 from abeyance.contracts import Response
+from abeyance.nesting import TOO_DEEP, is_deeper
 from abeyance.tools import INVOCATION_KEY
 from activities.batch_state import BatchState, look_at_present, look_back, looking_back
-from activities.exits import Stopped, around
+from activities.exits import Asked, Stopped, around
 from activities.inner_calls import here, run_inside, run_outside
 from activities.once_only import OnceOnly, Path, trusted_by_state
 from activities.questions import CHANGED, IN_DOUBT, Subject
@@ -225,6 +226,14 @@ class Decisions:
             asked |= {use["name"] for use in open_uses(self._agent.messages) if self._about(use["toolUseId"])}
         return asked
 
+    def swallowed(self, tool_use_id: str) -> str | None:
+        """The name of a question that a tool asked and went on from without an answer; `None` if it did not."""
+        interrupts = self._interrupts()
+        about = [interrupt for _, interrupt in self._about(tool_use_id)]
+        swallowed = [one for one in about if one.id in interrupts.asked and one.response is None]
+        interrupts.asked -= {interrupt.id for interrupt in swallowed}
+        return swallowed[0].name if swallowed else None
+
     def looks_back(self, tool_use_id: str) -> bool:
         """Whether a tool is to run with the state that it saw when it asked, since it was told no."""
         return self._shown_state is not None and any(
@@ -324,10 +333,20 @@ class _Interrupts(dict[str, Interrupt]):
     def __init__(self, interrupts: dict[str, Interrupt]):
         super().__init__(interrupts)
         self.looked_at: set[str] = set()
+        self.asked: set[str] = set()
 
     def setdefault(self, key: str, default: Interrupt) -> Interrupt:
         self.looked_at.add(key)
-        return super().setdefault(key, default)
+        if key not in self and is_deeper(default.reason):
+            raise ValueError(f"The reason of the question {default.name!r} is {TOO_DEEP}.")
+        known = super().get(key)
+        interrupt = super().setdefault(key, default)
+        # Strands enters what a tool has asked once more, by the very same object.
+        if interrupt.response is None and known is not default and key.startswith("v1:tool_call:"):
+            # In place of Strands' own, which a tool's `except Exception` would swallow.
+            self.asked.add(key)
+            raise Asked(interrupt)
+        return interrupt
 
     def get(self, key: str, default: Any = None) -> Any:
         self.looked_at.add(key)

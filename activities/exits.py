@@ -20,6 +20,7 @@ from strands.middleware import ExecuteToolContext, ExecuteToolStage, InvokeModel
 from strands.types._events import ToolInterruptEvent
 from strands.types.tools import ToolResult
 
+from abeyance.nesting import MOST_NESTED, TOO_DEEP, is_deeper
 from activities.tool_inputs import flaw_of, refusal
 
 T = TypeVar("T")
@@ -132,10 +133,17 @@ async def run_tool(
         # A hook may have rewritten the arguments.
         yield ToolResultEvent(_failed(context.tool_use["toolUseId"], f"{flaw} The call was not run."))
         return
+    replaced = False
     try:
         async with aclosing(contained(next_fn(context), stopped)) as events:
             async for event in events:
-                yield event
+                kept = _kept(event, context.tool_use["toolUseId"])
+                replaced = replaced or kept is not event
+                yield kept
+    except RecursionError:
+        # Strands writes the result that was not kept into a trace.
+        if not replaced:
+            raise
     except Asked as asked:
         yield ToolInterruptEvent(context.tool_use, [asked.interrupt])
     except AgentExitError as error:
@@ -147,6 +155,14 @@ def around(
 ) -> MiddlewareNext[ExecuteToolContext, Any]:
     """What runs a tool, with `run_tool` around it."""
     return lambda context: run_tool(context, next_fn, stopped)
+
+
+def _kept(event: Any, tool_use_id: str) -> Any:
+    """The event, or a failed result in place of one that nothing could keep."""
+    if not isinstance(event, ToolResultEvent) or not is_deeper(event.tool_result.get("content"), MOST_NESTED + 2):
+        return event
+    said = f"The tool has run, and what it did stays. But its result is {TOO_DEEP}, and was not kept."
+    return ToolResultEvent(_failed(tool_use_id, said))
 
 
 def contain(agent: Agent, stopped: Stopped, decided: Callable[[], None]) -> None:

@@ -284,6 +284,12 @@ class Journal:
         with self._lock:
             self._why[key] = why
 
+    def remark(self, key: str, why: str) -> None:
+        """Note what there is to say of a call that has started."""
+        with self._lock:
+            self.calls[key].why = why
+            self._changed()
+
     def finished(self, key: str, encoded: JsonObject) -> None:
         """Note how a call ended, by its tool result as JSON. One too large for the record is noted by its beginning."""
         size = len(json.dumps(encoded))

@@ -9,6 +9,7 @@ from strands.interrupt import Interrupt
 
 from abeyance.contracts import Question
 from abeyance.jsonable import jsonable
+from abeyance.nesting import TOO_DEEP, is_deeper
 from abeyance.shortened import shortened
 from activities.once_only import spelled
 from activities.shown_calls import SHOWN_CHARACTERS, ShownCall, sha256
@@ -64,7 +65,8 @@ def asked_tools(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Sub
 
 
 def _as_question(interrupt: Interrupt, subject: Subject) -> Question:
-    question = Question(interrupt.id, interrupt.name, shortened(jsonable(interrupt.reason), SHOWN_CHARACTERS))
+    reason = f"<{TOO_DEEP}>" if is_deeper(interrupt.reason) else interrupt.reason
+    question = Question(interrupt.id, interrupt.name, shortened(jsonable(reason), SHOWN_CHARACTERS))
     question.path = list(subject.path)
     if interrupt.id.startswith(f"{interrupt_ids.VERSION}:{interrupt_ids.MIDDLEWARE}:"):
         question.choices = CHOICES.get(interrupt.name)

@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import copy
 import marshal
+from functools import wraps
 from typing import Any
 
 from opentelemetry.trace import Span
 from strands import Agent
+from strands.agent.state import AgentState
 from strands.middleware import InvokeModelContext, InvokeModelStage
 from strands.telemetry import tracer
 from strands.types.content import Message, Messages
+
+from abeyance.nesting import TOO_DEEP, is_deeper
 
 
 class QuickMessages(list[Message]):
@@ -54,3 +58,19 @@ def trace_only_what_is_recorded() -> None:
     """Have the agents of this process use a `QuietTracer`, unless somebody has given them another tracer."""
     if type(tracer._tracer_instance) in (type(None), tracer.Tracer):
         tracer._tracer_instance = QuietTracer()  # type: ignore[assignment]
+
+
+def refuse_nested_state() -> None:
+    """Have the states of this process's agents refuse what is nested too deep, as they refuse what is not JSON."""
+    check = AgentState._validate_json_serializable
+    if getattr(check, "_refuses_nested", False):
+        return
+
+    @wraps(check)
+    def checked(self: AgentState, value: Any) -> None:
+        if is_deeper(value):
+            raise ValueError(f"The value is {TOO_DEEP}.")
+        check(self, value)
+
+    checked._refuses_nested = True  # type: ignore[attr-defined]
+    AgentState._validate_json_serializable = checked  # type: ignore[method-assign]

@@ -250,6 +250,8 @@ class Steps:
             await self._withdraw(key, once=once)
             yield result
         elif result is not None:
+            if question := self._decisions.swallowed(key):
+                self._journal.remark(key, f"It asked {question!r} and went on without an answer.")
             kept = await self._finish(key, result.tool_result, once=once)
             yield result if kept is result.tool_result else ToolResultEvent(kept)
 

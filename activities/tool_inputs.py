@@ -15,7 +15,7 @@ from typing import Any, cast
 from strands.types.content import Message
 from strands.types.streaming import StreamEvent
 
-from abeyance.nesting import MOST_NESTED, is_deeper
+from abeyance.nesting import TOO_DEEP, is_deeper
 
 FLAW = "__not_run__"
 WRITTEN = "written"
@@ -28,7 +28,7 @@ def flaw_of(arguments: Any) -> str | None:
         return "The arguments are not a JSON object."
     if isinstance(flaw := arguments.get(FLAW), str):
         return flaw
-    return f"The arguments are nested deeper than {MOST_NESTED} levels." if is_deeper(arguments) else None
+    return f"The arguments are {TOO_DEEP}." if is_deeper(arguments) else None
 
 
 def refusal(message: Message) -> str | None:
@@ -79,7 +79,7 @@ def _flaw_in(written: str) -> str | None:
     try:
         return flaw_of(json.loads(written, parse_constant=_no_constant))
     except RecursionError:
-        return f"The arguments are nested deeper than {MOST_NESTED} levels."
+        return f"The arguments are {TOO_DEEP}."
     except ValueError as error:
         return f"The arguments are not valid JSON ({error})."
 

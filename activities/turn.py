@@ -36,7 +36,7 @@ from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
 from activities.journal import Journal
 from activities.loops import to_its_end
-from activities.quick import trace_only_what_is_recorded
+from activities.quick import refuse_nested_state, trace_only_what_is_recorded
 from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
 from activities.strands_adapter.nested_agents import watch_nested_agents
@@ -69,6 +69,7 @@ class Turns:
         self._conversations = conversations
         trace_only_what_is_recorded()
         watch_nested_agents()
+        refuse_nested_state()
         self._threads = TurnThreads()
 
     @activity.defn(name=TURN_ACTIVITY)

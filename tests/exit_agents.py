@@ -9,7 +9,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-from strands import Agent, tool
+from strands import Agent, ToolContext, tool
 from strands.hooks import AfterToolCallEvent, BeforeModelCallEvent, BeforeToolCallEvent
 from strands.middleware import ExecuteToolStage
 from strands.models import Model
@@ -310,3 +310,51 @@ def large_state(context: AgentContext) -> Agent:
 
     script = [ToolCall("look"), ToolCall("look"), "Done."]
     return Agent(model=CountingModel(script, effects), tools=[look], state={"large": "x" * 1_200_000})
+
+
+@agent("swallows", description="Tools and a hook that catch their own question, and would go on unasked")
+def swallows(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+    how = context.options["how"]
+
+    def act(tool_context: ToolContext) -> str:
+        try:
+            if tool_context.interrupt("approve", reason="money") != "y":
+                return "denied"
+        except Exception:
+            effects.add("pay", "swallowed")
+        except BaseException:
+            if how != "everything":
+                raise
+        effects.add("pay", "start")
+        return "paid"
+
+    @tool(context=True)
+    def pay(tool_context: ToolContext) -> str:
+        """Pay."""
+        return act(tool_context)
+
+    @tool(context=True)
+    async def send(tool_context: ToolContext) -> str:
+        """Pay in the loop."""
+        return act(tool_context)
+
+    @tool
+    def give() -> str:
+        """Pay without asking."""
+        effects.add("pay", "start")
+        return "paid"
+
+    def hook(event: BeforeToolCallEvent) -> None:
+        try:
+            event.interrupt("approve")
+        except Exception:
+            effects.add("pay", "swallowed")
+
+    script = [ToolCall({"async": "send", "hook": "give"}.get(how, "pay")), "Done."]
+    hooks: list[Any] = [hook] if how == "hook" else []
+    model = CountingModel(script, effects)
+    inner = Agent(name="sub", model=model, tools=[pay, send, give], hooks=hooks, callback_handler=None)
+    if how != "below":
+        return inner
+    return Agent(model=CountingModel([ToolCall("sub", {"input": "go"}), "Done."], effects), tools=[inner])

@@ -79,7 +79,7 @@ async def test_what_is_nested_too_deep_is_refused_with_words(where: str, place: 
 async def test_an_answer_or_a_request_that_is_nested_too_deep_is_refused(place: World) -> None:
     run = await place.start("writes", "go", options={"written": "{}", "ask": "call"})
     await run.reaches("waiting", approvals=1)
-    for count, levels in enumerate(TOO_DEEP[:2], 1):
+    for count, levels in enumerate((150, 600, 900), 1):
         await run.handle.signal("respond", {"approval": 1, "response": nested(levels)})
         status = await run.refuses(count)
         assert f"nested deeper than {MOST_NESTED}" in str(status.refused[-1])
