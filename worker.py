@@ -26,6 +26,7 @@ from abeyance.converter.replay import LightReplayRunner
 from abeyance.converter.worker import InputInterceptor, reading_anything
 from abeyance.errors import AbeyanceError
 from abeyance.models import build_model
+from abeyance.no_stdin import close_stdin
 from abeyance.places import HOME, close_home
 from abeyance.registry import Registration, load_agents
 from abeyance.sessions import Sessions
@@ -150,6 +151,7 @@ def main() -> int:
     """Run the worker as a program; returns its exit status."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     logging.getLogger("strands.telemetry.metrics").setLevel(logging.WARNING)
+    close_stdin()
     try:
         asyncio.run(serve(Settings.from_env(os.environ)))
     except AbeyanceError as error:

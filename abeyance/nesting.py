@@ -16,17 +16,27 @@ TOO_DEEP = f"nested deeper than {MOST_NESTED} levels"
 
 def is_deeper(value: Any, most: int = MOST_NESTED) -> bool:
     """Whether objects and lists are nested deeper than `most` levels in a value. Does not recurse."""
-    level = [value]
+    level = [value] if _nests(value) else []
     for _ in range(most):
-        level = [item for outer in level if _nests(outer) for item in _items(outer)]
-        if not level:
+        inner: list[Any] = []
+        for outer in level:
+            inner += [item for item in (outer.values() if _maps(outer) else outer) if _nests(item)]
+        if not inner:
             return False
-    return any(map(_nests, level))
+        level = inner
+    return True
 
 
 def _nests(value: Any) -> bool:
-    return isinstance(value, (Mapping, list, tuple, set, frozenset))
+    # By the type first: payloads of a million values come here, in the time of a workflow task. What is empty ends.
+    kind = type(value)
+    if kind is dict or kind is list:
+        return bool(value)
+    return kind not in _FLAT and isinstance(value, (list, tuple, set, frozenset, Mapping)) and bool(value)
 
 
-def _items(value: Any) -> list[Any]:
-    return [item for item in (value.values() if isinstance(value, Mapping) else value) if _nests(item)]
+def _maps(value: Any) -> bool:
+    return type(value) is dict or (type(value) is not list and isinstance(value, Mapping))
+
+
+_FLAT = {str, int, float, bool, type(None), bytes}

@@ -71,7 +71,7 @@ class StrictJSONPayloadConverter(JSONPlainPayloadConverter):
             value = STRICT.decode(text) if len(text) <= MOST_CHECKED else json.loads(text)
         except RecursionError:
             raise ValueError(f"it is {TOO_DEEP}") from None
-        if is_deeper(value, MOST_NESTED + AROUND):
+        if len(text) <= MOST_CHECKED and is_deeper(value, MOST_NESTED + AROUND):
             raise ValueError(f"it is {TOO_DEEP}")
         return value
 

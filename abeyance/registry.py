@@ -166,7 +166,10 @@ def _import(name: str) -> ModuleType:
         return importlib.import_module(name)
     except ConfigurationError:
         raise
-    except Exception as error:
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:
+        # A script that calls `sys.exit` when it is imported, or asks somebody, would end the worker without a word.
         raise ConfigurationError(
             f"The agents of {name!r} cannot be imported: {type(error).__name__}: {error}. "
             "ABEYANCE_AGENTS must name modules that Python finds from where the worker starts."
