@@ -342,7 +342,11 @@ class _Interrupts(dict[str, Interrupt]):
         known = super().get(key)
         interrupt = super().setdefault(key, default)
         # Strands enters what a tool has asked once more, by the very same object.
-        if interrupt.response is None and known is not default and key.startswith("v1:tool_call:"):
+        if (
+            interrupt.response is None
+            and known is not default
+            and key.startswith(f"{interrupt_ids.VERSION}:{interrupt_ids.TOOL_CALL}:")
+        ):
             # In place of Strands' own, which a tool's `except Exception` would swallow.
             self.asked.add(key)
             raise Asked(interrupt)

@@ -117,7 +117,10 @@ class Steps:
         self._agent.add_hook(self._before_tools, BeforeToolsEvent)
         self._agent.add_hook(self._after_tools, AfterToolsEvent)
         self._agent.add_middleware(InvokeModelStage, self._around_model)
-        self._agent.add_middleware(ExecuteToolStage, self._around_tool)
+        stopped = self._attempt.cancel.is_set
+        self._agent.add_middleware(
+            ExecuteToolStage, lambda context, next_fn: self._around_tool(context, around(next_fn, stopped))
+        )
 
     def _message_added(self, event: MessageAddedEvent) -> None:
         if self._attempt.cancel.is_set():
@@ -186,7 +189,6 @@ class Steps:
     async def _around_tool(
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
     ) -> AsyncGenerator[Any, None]:
-        next_fn = around(next_fn, self._attempt.cancel.is_set)
         key = context.tool_use["toolUseId"]
         if is_called_by_code(self._agent, key, context.invocation_state):
             async with aclosing(self._called_by_code(context, next_fn)) as events:
@@ -250,8 +252,7 @@ class Steps:
             await self._withdraw(key, once=once)
             yield result
         elif result is not None:
-            if question := self._decisions.swallowed(key):
-                self._journal.remark(key, f"It asked {question!r} and went on without an answer.")
+            self._note_swallowed(key)
             kept = await self._finish(key, result.tool_result, once=once)
             yield result if kept is result.tool_result else ToolResultEvent(kept)
 
@@ -262,6 +263,10 @@ class Steps:
         if place := here():
             return run_inside(place, context, next_fn, at=())
         return run_outside(context, next_fn, self._once_only, ())
+
+    def _note_swallowed(self, key: str) -> None:
+        if question := self._decisions.swallowed(key):
+            self._journal.remark(key, f"It asked {question!r} and went on without an answer.")
 
     async def _withdraw(self, key: str, *, once: bool) -> None:
         self._journal.withdrawn(key)

@@ -126,10 +126,7 @@ class Turns:
             if turn.goes_on or result.questions or result.stop_reason == CHECKPOINT:
                 # Before the server knows of it: the next turn may be here before this one has been told.
                 self._conversations.keep(conversation)
-            if asked:
-                raise _HELD
-            if attempt.cancel.is_set():
-                raise TurnLostError
+            _require_wanted(asked, attempt)
         except TurnLostError as lost:
             log.warning("%s: %s %s", turn.run_id, lost, _ran(journal.work(info.attempt, self._worker)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure
@@ -205,6 +202,13 @@ class Turns:
 
 
 _HELD = ApplicationError("The activity was paused or reset, and goes on from its journal.", type="Paused")
+
+
+def _require_wanted(asked: list[ActivityCancellationDetails], attempt: Attempt) -> None:
+    if asked:
+        raise _HELD
+    if attempt.cancel.is_set():
+        raise TurnLostError
 
 
 async def _told_server(report: Coroutine[Any, Any, None]) -> None:
