@@ -31,6 +31,7 @@ from abeyance.places import HOME, close_home
 from abeyance.registry import Registration, load_agents
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
+from activities.attempts import PATIENCE
 from activities.conversations import Conversations
 from activities.faults import Faults
 from activities.invocation import AgentBuilder
@@ -60,13 +61,21 @@ once on a crowded machine up to 3.4 s at p99, and a task that waits in vain may 
 """
 
 
-def build_worker(client: Client, settings: Settings, registrations: Mapping[str, Registration], **more: Any) -> Worker:
+def build_worker(
+    client: Client,
+    settings: Settings,
+    registrations: Mapping[str, Registration],
+    *,
+    patience: timedelta = PATIENCE,
+    **more: Any,
+) -> Worker:
     """Put a worker together; nothing runs until its `run()`.
 
     Args:
         client: connected to the server and namespace that the worker serves, with the data converter of the settings.
         settings: the process's settings.
         registrations: the agents it can run.
+        patience: for how long a turn is left to other workers when this one lacks its agent.
         more: arguments of `temporalio.worker.Worker` that take the place of the ones chosen here.
     """
     tuning.configure(settings)
@@ -78,6 +87,7 @@ def build_worker(client: Client, settings: Settings, registrations: Mapping[str,
         conversations,
         attributes.Lookup(client),
         faults,
+        patience,
     )
     memory = Memory(conversations, Sessions(settings.sessions), faults, stored_elsewhere=settings.storage is not None)
     runner = LightReplayRunner()

@@ -170,7 +170,10 @@ class Question:
 
 @dataclass
 class Response:
-    """What a person answered to the interrupt `id`, on its way into the next turn, and what they were shown."""
+    """What a person answered to the interrupt `id`, on its way into the next turn, and what they were shown.
+
+    `stale` says that the run was reset after it was asked.
+    """
 
     id: str
     response: Any
@@ -178,6 +181,7 @@ class Response:
     tool: str | None = None
     input: Any = None
     digests: dict[str, str] = field(default_factory=dict)
+    stale: bool = False
 
 
 @dataclass
@@ -193,6 +197,9 @@ class TurnInput:
     the run goes on after this turn even if that asks nothing, so that the worker does well to keep the conversation.
     `unrecorded` says that an earlier execution of the work at hand has left no record of what it did, so that a person
     is asked before each once-only call. `format` is that of `abeyance.formats`.
+    `execution` is the run id, in Temporal's sense, of the execution that gives it. In a run that was reset, `reset_of`
+    is that of the execution that was, and `resets` how many resets the workflow has passed in this execution's history,
+    `None` where it does not come from one itself.
     """
 
     run_id: str
@@ -212,6 +219,9 @@ class TurnInput:
     goes_on: bool = True
     unrecorded: bool = False
     format: int = 1
+    execution: str = ""
+    reset_of: str | None = None
+    resets: int | None = None
 
 
 @dataclass
@@ -454,6 +464,19 @@ class Whole:
 
 
 @dataclass
+class Reset:
+    """That a run was reset.
+
+    `at` is when it went on, `of` the run id, in Temporal's sense, of the first execution whose history it goes on from,
+    and `order` as in `Approval`.
+    """
+
+    at: str
+    of: str
+    order: int
+
+
+@dataclass
 class RunStatus:
     """The answer of the query `status`.
 
@@ -474,6 +497,7 @@ class RunStatus:
         turn_notes: the turns, the running one included; the latest, if there were very many.
         prompts: those that wait for their turn, or have never got one, shortened.
         session_facts: what the run has found in its session, and what has become of that.
+        resets: when and from where it was reset, if it was.
     """
 
     state: str
@@ -496,6 +520,7 @@ class RunStatus:
     since: str | None = None
     prompts: list[Prompt] = field(default_factory=list)
     session_facts: SessionFacts | None = None
+    resets: list[Reset] = field(default_factory=list)
 
 
 @dataclass
@@ -504,7 +529,7 @@ class RunResult:
 
     `decisions` is everything that was decided, in order, refused ones included, and `turns` how many turns it took.
     `approvals` is what was asked, and `turn_notes` what the turns did, both as in `RunStatus`. Of very many, the latest
-    are there. `prompts` are those that were never taken up, since a budget was spent.
+    are there. `prompts` are those that were never taken up, since a budget was spent. `resets` is as in `RunStatus`.
     """
 
     stop_reason: str
@@ -517,6 +542,7 @@ class RunResult:
     turn_notes: list[TurnNote] = field(default_factory=list)
     prompts: list[Prompt] = field(default_factory=list)
     session: SessionFacts | None = None
+    resets: list[Reset] = field(default_factory=list)
 
 
 def _parse_limits(value: Any) -> Limits:

@@ -26,6 +26,8 @@ CALL: Mapping[str, type | tuple[type, ...]] = {
     "unrecorded": bool,
     "inner": dict,
     "inner_left_out": int,
+    "attempt": int,
+    "died_on": list,
 }
 INNER = {"tool": str, "started_at": str, "input": str, "starts": int, "once": bool, "status": str, "ended_at": str}
 REQUIRED_OF_CALL = ("tool", "started_at", "worker")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from activities.attempts import MOST_DEATHS
 from activities.journal import Call, InnerCall
 
 
@@ -20,6 +21,9 @@ def doubt_about(call: Call, *, runs_agent: bool) -> dict[str, Any]:
         "worker": call.worker,
         "starts": call.starts,
     }
+    if len(call.died_on) >= MOST_DEATHS:
+        reason["message"] = f"{len(call.died_on)} workers died while this call ran. {reason['message']}"
+        reason["died_on"] = call.died_on[-10:]
     retry = "run it again"
     if runs_agent or call.inner:
         reason["message"] += (

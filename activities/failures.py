@@ -97,7 +97,7 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
         An `ApplicationError` that is retryable or not, with the error's type (an AWS error code where there is
         one) as its type, a delay for throttled calls, and a hint where there is one to give.
     """
-    chain = list(_chain(error))
+    chain = list(chain_of(error))
     for link in chain:
         name, code = type(link).__name__, _code(link)
         if name == "ModelThrottledException" or code in _THROTTLED_CODES or _status(link) == 429:
@@ -120,7 +120,7 @@ def as_application_error(error: BaseException, attempt: int) -> ApplicationError
     return ApplicationError(f"{type(root).__name__}: {text_of(root)}{hint}", type=AGENT_ERROR, non_retryable=True)
 
 
-def _chain(error: BaseException) -> Iterator[BaseException]:
+def chain_of(error: BaseException) -> Iterator[BaseException]:
     """The error, then what it wraps, outermost first."""
     seen: set[int] = set()
     link: BaseException | None = error

@@ -16,6 +16,7 @@ from contextlib import suppress
 from temporalio.client import ActivityCancellationDetails, AsyncActivityCancelledError, AsyncActivityHandle
 from temporalio.service import RPCError, RPCStatusCode
 
+from abeyance.contracts import JsonObject
 from abeyance.errors import StorageError
 from activities.faults import Faults
 from activities.journal import Journal
@@ -50,6 +51,7 @@ class Heartbeat:
             so long without an acknowledgement the turn counts as lost: the server has given it to somebody else.
         told: called with what the server says when it wants the activity to stop.
         faults: for tests.
+        beside: gives what is sent beside the record.
     """
 
     def __init__(
@@ -59,14 +61,17 @@ class Heartbeat:
         timeout: float,
         told: Callable[[ActivityCancellationDetails], None],
         faults: Faults,
+        beside: Callable[[], list[JsonObject]],
     ):
         self._handle, self._journal, self._timeout, self._told, self._faults = handle, journal, timeout, told, faults
+        self._beside = beside
         self._acknowledged = time.monotonic()
         self._loop = asyncio.get_running_loop()
         self._wake, self._urgent = asyncio.Event(), asyncio.Event()
         self._waiting: list[tuple[int, concurrent.futures.Future[None]]] = []
         self._lost = False
-        self._sent: object = journal.read()[1]
+        self.sent: object = journal.read()[1]
+        """The record that the server has."""
 
     def nudge(self) -> None:
         """Have the record sent in a moment; what is noted until then goes with it."""
@@ -114,18 +119,18 @@ class Heartbeat:
             version, record = self._journal.read()
             if self._journal.size > self._journal.largest:
                 self._settle(version, RecordTooLargeError(f"The journal of this turn has {self._journal.size} bytes."))
-                await self._send(self._sent)
+                await self._send(self.sent)
                 continue
             self._faults.at("about to write")
             if await self._send(record):
-                self._sent = record
+                self.sent = record
                 self._faults.at("written")
                 self._settle(version)
 
     async def _send(self, record: object) -> bool:
         try:
             await asyncio.wait_for(
-                self._handle.heartbeat(record), self._acknowledged + self._timeout - time.monotonic()
+                self._handle.heartbeat(record, *self._beside()), self._acknowledged + self._timeout - time.monotonic()
             )
         except TimeoutError:
             log.warning("no heartbeat was acknowledged for %g s: the turn is left to another worker", self._timeout)

@@ -124,8 +124,10 @@ class Invocation:
         Raises:
             Exception: whatever the model, a hook or Strands raised. Tools never raise: the model sees their errors.
         """
+        await self.attempt.past.at("in its agent's factory", self.heartbeat)
         agent, registration, own = self.builder.build(self.turn)
         try:
+            await self.attempt.past.at("while its agent was restored, or in one of its hooks", self.heartbeat)
             for one in agents_of(agent):
                 contain(one, self.attempt.cancel.is_set, own.require_unchanged)
             return await self._run(agent, registration, conversation)

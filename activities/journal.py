@@ -84,6 +84,8 @@ class Call:
         why: as in `Ran`.
         inner: the calls inside it, as `InnerCall`s in JSON by their path; `inner_left_out` is how many more there were.
         unrecorded: whether it may have run since, in an execution that left no record.
+        attempt: which attempt at its turn has started it last.
+        died_on: the workers that died while it ran, where nobody knows of another reason.
     """
 
     tool: str
@@ -100,11 +102,13 @@ class Call:
     inner: JsonObject = field(default_factory=dict)
     inner_left_out: int = 0
     unrecorded: bool = False
+    attempt: int = 0
+    died_on: list[str] = field(default_factory=list)
 
     def as_json(self) -> JsonObject:
         """The call as the record holds it; what it has not is left out, as workers before this one wrote it."""
         made = asdict(self)
-        for name in ("inner", "inner_left_out", "unrecorded"):
+        for name in ("inner", "inner_left_out", "unrecorded", "attempt", "died_on"):
             if not made[name]:
                 del made[name]
         return made
@@ -161,6 +165,12 @@ class Journal:
         self._ran_size = len(json.dumps(self._ran))
         self.version = 0
         self.size = len(json.dumps(record)) if record else 0
+
+    @property
+    def progress(self) -> str:
+        """Another text when something has been done that the next attempt finds done."""
+        messages = len(self._messages) if self._restored or not self._found else len(self._found["messages"])
+        return f"{messages} {sum(call.result is not None for call in self.calls.values())} {self.begun}"
 
     @property
     def used_ids(self) -> list[str]:
@@ -310,6 +320,13 @@ class Journal:
         """Note that a call may have run in an execution that left no record, so that the next turn knows it too."""
         with self._lock:
             self.calls[key] = call
+            self._changed()
+
+    def cleared(self) -> None:
+        """Note that what runs now is not to blame for a death of its worker that comes now."""
+        with self._lock:
+            for call in self.calls.values():
+                call.attempt = 0
             self._changed()
 
     def withdrawn(self, key: str) -> None:

@@ -21,7 +21,10 @@ IN_DOUBT = "in-doubt"
 CHANGED = "changed"
 """The name of the interrupt that asks again about a call that is no longer the one that was shown."""
 
-CHOICES = {IN_DOUBT: ["retry", "skip", "result"], CHANGED: ["y", "n"]}
+RESET = "reset"
+"""The name of the interrupt that asks about a call which the run may have made before it was reset."""
+
+CHOICES = {RESET: ["y", "n"], IN_DOUBT: ["retry", "skip", "result"], CHANGED: ["y", "n"]}
 
 
 @dataclass(frozen=True)

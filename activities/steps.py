@@ -34,6 +34,7 @@ from abeyance.contracts import CHECKPOINT, TurnInput, Usage
 from abeyance.jsonable import jsonable
 from abeyance.tools import TurnFacts
 from activities.answered_tools import require_answered_tools
+from activities.attempts import MOST_DEATHS, Attempts
 from activities.batch_state import looking_back
 from activities.decisions import Decisions
 from activities.doubt import doubt_about
@@ -46,6 +47,7 @@ from activities.once_only import OnceOnly
 from activities.prevented import brief
 from activities.questions import IN_DOUBT
 from activities.quick import given_away
+from activities.reset import AfterReset
 from activities.room import Room
 from activities.strands_adapter import interrupt_ids
 from activities.strands_adapter.shapes import agent_of, is_called_by_code
@@ -64,11 +66,15 @@ class Attempt:
         worker: the worker's identity.
         cancel: set when the turn is to stop at once; what it does then counts no more.
         draining: set when the turn is to end at its next safe point and go on elsewhere.
+        past: the attempts before.
+        after_reset: what is known of the run's reset, if it was.
     """
 
     worker: str
     cancel: threading.Event
     draining: threading.Event
+    past: Attempts
+    after_reset: AfterReset | None = None
 
 
 class Steps:
@@ -161,6 +167,7 @@ class Steps:
             self._end_if_asked_to()
         if reason := self._spent_limit():
             raise TurnEndsError(reason)
+        await self._tell("while its model was called")
         async for event in next_fn(given_away(context, self._agent)):
             if isinstance(event, ModelStopReason):
                 for key in make_unique(event.message, self._agent.messages, self._journal.used_ids):
@@ -168,6 +175,7 @@ class Steps:
                 self._journal.spent(usage_of(event["stop"][2]))
                 self._replies += 1
                 self._faults.at("model answered")
+                await self._tell("after its model had replied, in one of its hooks")
             yield event
 
     def _end_if_asked_to(self) -> None:
@@ -215,22 +223,18 @@ class Steps:
                 doubts=before.doubts,
                 inner=before.inner,
                 inner_left_out=before.inner_left_out,
+                died_on=before.died_on,
             )
-            if before.running and once:
+            if before.running and (once or len(before.died_on) >= MOST_DEATHS):
                 if settled := self._settle_doubt(context, before, recorded=before is known):
                     before.instead = "answered"
                     yield ToolResultEvent(await self._finish(key, settled, once=once))
                     return
                 call = replace(call, doubts=before.doubts + 1)
+        self._require_asked(key, once=once)
         self._decisions.require_as_shown(context)
         await self._settled()
-        self._journal.started(key, call)
-        try:
-            await self._write(barrier=once)
-        except (RecordTooLargeError, asyncio.CancelledError):
-            # It has not begun. Strands cancels a call when a hook of another call of its batch fails.
-            self._journal.withdrawn(key)
-            raise
+        await self._note_start(key, call)
         result: ToolResultEvent | None = None
         try:
             self._faults.at("tool running")
@@ -255,6 +259,20 @@ class Steps:
             self._note_swallowed(key)
             kept = await self._finish(key, result.tool_result, once=once)
             yield result if kept is result.tool_result else ToolResultEvent(kept)
+
+    def _require_asked(self, key: str, *, once: bool) -> None:
+        if once and self._attempt.after_reset:
+            self._attempt.after_reset.require_asked(key, self._agent._interrupt_state.interrupts)
+
+    async def _note_start(self, key: str, call: Call) -> None:
+        self._journal.started(key, call)
+        try:
+            await self._write(barrier=call.once)
+            await self._tell(f"around its tool {call.tool}")
+        except (RecordTooLargeError, asyncio.CancelledError):
+            # It has not begun. Strands cancels a call when a hook of another call of its batch fails.
+            self._journal.withdrawn(key)
+            raise
 
     def _called_by_code(
         self, context: ExecuteToolContext, next_fn: MiddlewareNext[ExecuteToolContext, Any]
@@ -308,6 +326,13 @@ class Steps:
         if not flushed.cancelled() and isinstance(flushed.exception(), TurnLostError):
             self._attempt.cancel.set()
 
+    async def _tell(self, where: str) -> None:
+        try:
+            await self._attempt.past.at(where, self._heartbeat)
+        except TurnLostError:
+            self._attempt.cancel.set()
+            raise
+
     async def _write(self, *, barrier: bool) -> None:
         if barrier:
             try:
@@ -325,7 +350,8 @@ class Steps:
     def _call(self, context: ExecuteToolContext) -> Call:
         now = datetime.now(UTC).isoformat(timespec="seconds")
         tool = context.tool.tool_name if context.tool else context.tool_use["name"]
-        return Call(tool, now, self._attempt.worker, input=brief(context.tool_use["input"]))
+        told = brief(context.tool_use["input"])
+        return Call(tool, now, self._attempt.worker, input=told, attempt=self._attempt.past.number)
 
     def _is_once_only(self, context: ExecuteToolContext) -> bool:
         # A hook may have put another tool in the place of the one that the model asked for.

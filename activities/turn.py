@@ -26,6 +26,7 @@ from abeyance import formats
 from abeyance.attributes import Lookup
 from abeyance.contracts import CHECKPOINT, TURN_ACTIVITY, TurnFailure, TurnInput, TurnResult, Work
 from abeyance.errors import AbeyanceError
+from activities.attempts import Attempts, OneByOne
 from activities.callers import require_caller
 from activities.conversations import Conversation, Conversations
 from activities.exits import AgentExitError
@@ -37,6 +38,7 @@ from activities.invocation import AgentBuilder, Invocation
 from activities.journal import Journal
 from activities.loops import to_its_end
 from activities.quick import refuse_nested_state, trace_only_what_is_recorded
+from activities.reset import Resets
 from activities.room import LARGEST_MESSAGE, Room
 from activities.steps import Attempt
 from activities.strands_adapter.nested_agents import watch_nested_agents
@@ -46,6 +48,9 @@ log = logging.getLogger("abeyance.turn")
 
 MAX_TURNS = 100
 """How many turns one worker runs at the same time."""
+
+MOST_MADE = 1_000
+"""Of how many turns that have ended badly a worker remembers which attempt it has made."""
 
 LAST_MARKS_SECONDS = 2.0
 """How long a turn whose time is over may take to note what its tools came to."""
@@ -60,13 +65,23 @@ class Turns:
         conversations: those that are at hand.
         attributes: whether runs may set their search attributes.
         faults: for tests.
+        patience: for how long a turn is left to other workers when this one lacks its agent.
     """
 
     def __init__(
-        self, builder: AgentBuilder, worker: str, conversations: Conversations, attributes: Lookup, faults: Faults
+        self,
+        builder: AgentBuilder,
+        worker: str,
+        conversations: Conversations,
+        attributes: Lookup,
+        faults: Faults,
+        patience: timedelta,
     ):
         self._builder, self._worker, self._attributes, self._faults = builder, worker, attributes, faults
         self._conversations = conversations
+        self._patience, self._one_by_one = patience, OneByOne()
+        self._made: dict[str, int] = {}
+        self._resets = Resets()
         trace_only_what_is_recorded()
         watch_nested_agents()
         refuse_nested_state()
@@ -97,8 +112,7 @@ class Turns:
     async def _run_and_report(self, turn: TurnInput, over: asyncio.Event) -> None:
         info = activity.info()
         assert info.heartbeat_timeout
-        record = info.heartbeat_details[0] if info.heartbeat_details else None
-        record = turn.record if record is None else record
+        record = next((found for found in info.heartbeat_details[:1] if found is not None), turn.record)
         handle = activity.client().get_async_activity_handle(task_token=info.task_token)
         try:
             require_readable(turn, record)
@@ -108,7 +122,7 @@ class Turns:
             return
         room = Room(stored_elsewhere=self._builder.settings.storage is not None)
         journal = Journal(record, turn.calls, room.record)
-        attempt = Attempt(self._worker, threading.Event(), threading.Event())
+        attempt = await self._attempt(turn, journal)
         asked: list[ActivityCancellationDetails] = []
 
         def told(details: ActivityCancellationDetails) -> None:
@@ -116,7 +130,9 @@ class Turns:
             self._stop(details, attempt, over)
 
         self._attributes.refresh()
-        heartbeat = Heartbeat(handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults)
+        heartbeat = Heartbeat(
+            handle, journal, info.heartbeat_timeout.total_seconds(), told, self._faults, attempt.past.read
+        )
         invocation = Invocation(self._builder, turn, attempt, info.attempt, journal, heartbeat, room, self._faults)
         try:
             result, conversation = await self._watched(self._invoked(invocation), heartbeat, attempt, over)
@@ -127,6 +143,7 @@ class Turns:
                 # Before the server knows of it: the next turn may be here before this one has been told.
                 self._conversations.keep(conversation)
             _require_wanted(asked, attempt)
+            self._made.pop(_key(info), None)
         except TurnLostError as lost:
             log.warning("%s: %s %s", turn.run_id, lost, _ran(journal.work(info.attempt, self._worker)))
         except Exception as error:  # noqa: BLE001 - whatever it is, it becomes the activity's failure
@@ -136,12 +153,15 @@ class Turns:
                 told_last = TurnFailure(untouched=journal.untouched(), work=work, format=formats.FORMAT)
                 await _told_server(handle.report_cancellation(told_last))
             else:
-                failure = _HELD if asked else _failure(error, journal, turn, self._worker)
+                failure = (
+                    _HELD if asked else _failure(attempt.past.elsewhere(error) or error, journal, turn, self._worker)
+                )
                 where = f"{turn.run_id}: attempt {info.attempt} at turn {turn.number}"
                 trace = "".join(traceback.format_exception(error)) if failure.type == AGENT_ERROR else ""
                 log.warning("%s: %s\n%s", where, failure, encodable(trace))
                 journal.failed(info.attempt, failure.message)
-                await _told_server(handle.fail(failure, last_heartbeat_details=_last_marks(journal)))
+                marks = _last_marks(journal, heartbeat, attempt.past)
+                await _told_server(handle.fail(failure, last_heartbeat_details=marks))
         else:
             await _told_server(handle.complete(result))
             if conversation.id != turn.conversation:
@@ -155,21 +175,40 @@ class Turns:
             # Whatever the agent makes of it, the turn ends.
             asyncio.get_running_loop().call_later(self._builder.settings.shutdown_grace, over.set)
 
+    async def _attempt(self, turn: TurnInput, journal: Journal) -> Attempt:
+        """The current attempt, with what is known of those before, and of the run's reset."""
+        info, client = activity.info(), activity.client()
+        found = info.heartbeat_details[1] if len(info.heartbeat_details) > 1 else None
+        made = self._made.get(_key(info), 0)
+        self._made[_key(info)] = info.attempt
+        if len(self._made) > MOST_MADE:
+            del self._made[next(iter(self._made))]
+        past = Attempts(found, info.attempt, self._worker, journal, self._patience, made)
+        after_reset = await self._resets.before(turn, client, info.workflow_id or "", info.workflow_run_id or "")
+        return Attempt(self._worker, threading.Event(), threading.Event(), past, after_reset)
+
     async def _invoked(self, invocation: Invocation) -> tuple[TurnResult, Conversation]:
         """Find the conversation, and run the invocation in a thread."""
-        info = activity.info()
+        info, attempt = activity.info(), invocation.attempt
         assert info.workflow_id and info.workflow_run_id
-        conversation = await self._conversations.find(
-            invocation.turn.conversation, activity.client(), info.workflow_id, info.workflow_run_id
-        )
-        patience = self._builder.settings.shutdown_grace
-        working = self._threads.submit(partial(_run, invocation, conversation, patience))
-        try:
-            return await asyncio.wrap_future(working)
-        except asyncio.CancelledError:
-            self._threads.leave(working)
-            log.warning("%s: the agent did not stop in time; its thread is left behind", invocation.turn.run_id)
-            raise
+        attempt.past.require_hope()
+
+        def hurried() -> bool:
+            return attempt.cancel.is_set() or attempt.draining.is_set()
+
+        async with self._one_by_one.turn(attempt.past, invocation.heartbeat, hurried):
+            await attempt.past.at("while its conversation was read", invocation.heartbeat)
+            conversation = await self._conversations.find(
+                invocation.turn.conversation, activity.client(), info.workflow_id, info.workflow_run_id
+            )
+            patience = self._builder.settings.shutdown_grace
+            working = self._threads.submit(partial(_run, invocation, conversation, patience))
+            try:
+                return await asyncio.wrap_future(working)
+            except asyncio.CancelledError:
+                self._threads.leave(working)
+                log.warning("%s: the agent did not stop in time; its thread is left behind", invocation.turn.run_id)
+                raise
 
     async def _watched(
         self,
@@ -246,15 +285,20 @@ def _failure(error: Exception, journal: Journal, turn: TurnInput, worker: str) -
     return ApplicationError(failure.message, details, type=failure.type, non_retryable=failure.non_retryable)
 
 
+def _key(info: activity.Info) -> str:
+    return f"{info.workflow_run_id} {info.activity_id}"
+
+
 def _ran(work: Work) -> str:
     """What a turn has run, for the log: its run may not hear of it. Inputs are nobody's business there."""
     calls = [f"{ran.tool} ({ran.tool_use_id}): {ran.status}" for ran in work.ran]
     return f"It ran: {', '.join(calls)}." if calls else "It ran no tools."
 
 
-def _last_marks(journal: Journal) -> list[Any]:
-    """The record for the next attempt, with the marks that no heartbeat has carried yet."""
-    return [] if journal.size > journal.largest else [journal.read()[1]]
+def _last_marks(journal: Journal, heartbeat: Heartbeat, past: Attempts) -> list[Any]:
+    """The record for the next attempt, with the marks that no heartbeat has carried yet, and what is told beside it."""
+    past.fails()
+    return [heartbeat.sent if journal.size > journal.largest else journal.read()[1], *past.read()]
 
 
 def _run(invocation: Invocation, conversation: Conversation, patience: float) -> tuple[TurnResult, Conversation]:

@@ -6,6 +6,7 @@ import os
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -95,6 +96,8 @@ def start_world(client: Client, workspace: Path) -> Start:
         } | fields
         settings = Settings(**given)
         used = with_converter(connected or client, settings)
+        # What no worker knows is to be parked at once.
+        more.setdefault("patience", timedelta(0))
         async with build_worker(used, settings, load_agents(TEST_AGENTS), **more):
             yield World(used, settings)
 

@@ -34,6 +34,7 @@ with workflow.unsafe.imports_passed_through():
         VERIFY,
         WORKFLOW_TYPE,
         Prompt,
+        Reset,
         RunRequest,
         RunResult,
         SessionWrite,
@@ -56,6 +57,7 @@ with workflow.unsafe.imports_passed_through():
         verified,
         whole_conversation,
     )
+    from workflows.resets import Resets
     from workflows.state import Carried
     from workflows.story import latest, summary
 
@@ -104,6 +106,7 @@ class AgentRun(Desk):
             if not carried:
                 # Here and not in `run`: what a signal says in the same moment comes after it, and is known by its key.
                 self._queue(Prompt(self._request.prompt, now(), key=self._request.key))
+        self._resets = Resets(self._state)
         self._believed = not continued
         """Whether what was carried may be acted on; until it is known to stem from this run, nothing may."""
         self._patience = 0
@@ -116,6 +119,7 @@ class AgentRun(Desk):
             self._state.word = "failed"
             raise ApplicationError(str(self._flaw), type="BadRequest", non_retryable=True) from self._flaw
         self._details = asyncio.create_task(self._keep_details())
+        self._dates = asyncio.create_task(self._date_resets())
         try:
             await self._require_own_past()
             await self._converse()
@@ -138,7 +142,18 @@ class AgentRun(Desk):
             turn_notes=self._story.turns,
             prompts=self.status().prompts,
             session=state.session,
+            resets=self._all_resets(),
         )
+
+    def _all_resets(self) -> list[Reset]:
+        # `Desk` looks at the state before there is more to know.
+        return self._resets.all if hasattr(self, "_resets") else super()._all_resets()
+
+    async def _date_resets(self) -> None:
+        while True:
+            await workflow.wait_condition(lambda: self._resets.undated)
+            self._resets.date(now())
+            self._stale = True
 
     async def _require_own_past(self) -> None:
         """Have it verified that the execution before has handed over what this one was given.
@@ -241,6 +256,7 @@ class AgentRun(Desk):
     async def _take_turn(self, turn: TurnInput) -> None:
         """Run a turn, and take in what it came to."""
         state = self._state
+        turn = self._resets.told(turn, self._ledger.delivered)
         if state.word != "running":
             # The execution before was listening, and a prompt came while it handed over.
             self._show("running")
@@ -429,6 +445,7 @@ class AgentRun(Desk):
             # The next execution would not hear of it.
             raise CancelledError
         self._ledger.decisions = latest(self._ledger.decisions)
+        state.resets = self._resets.all
         carried = Carried(state, self._story.told(), format=formats.FORMAT)
         if whole:
             moved = replace(state, conversation=whole.conversation)

@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         read_verdict,
         who_and_why,
     )
-    from abeyance.contracts import ENDED, Decision, Prompt, RunStatus
+    from abeyance.contracts import ENDED, Decision, Prompt, Reset, RunStatus
     from abeyance.shortened import shortened
     from workflows.details import current_details, memo_of
     from workflows.sealed import Sealed
@@ -161,7 +161,11 @@ class Desk:
             since=self._state.since,
             prompts=[replace(prompt, text=shortened(prompt.text, SHOWN_CHARACTERS)) for prompt in self._state.prompts],
             session_facts=self._state.session,
+            resets=self._all_resets(),
         )
+
+    def _all_resets(self) -> list[Reset]:
+        return self._state.resets
 
     def _forget(self) -> None:
         """Show nothing of a record that nobody has verified."""

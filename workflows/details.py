@@ -52,6 +52,7 @@ def current_details(status: RunStatus, run: str) -> str:
         _prompts(status.prompts),
         _history("Decided", status.decisions, len(status.decisions), _decision),
         _how_to_send(status, run),
+        "".join(f"**Reset** {_when(reset.at)}, of execution {code(reset.of, 60)}.\n\n" for reset in status.resets[-3:]),
     )
     room = MOST_DETAILS - sum(encoded_size(part) + 6 for part in (head, *around))
     return "\n\n".join(filter(None, (head, _questions(status.approvals, room), *around)))

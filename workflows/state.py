@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from abeyance.contracts import JsonObject, Prompt, SessionFacts, TurnInput, Usage
+from abeyance.contracts import JsonObject, Prompt, Reset, SessionFacts, TurnInput, Usage
 from abeyance.ledger import Ledger
 from workflows.story import Told
 
@@ -38,6 +38,7 @@ class State:
         keys: of the latest prompts that came with one, shortened.
         finishing: whether an interactive run was told to finish.
         session: what the run has found in its session, if it has one and has read it.
+        resets: each time that the run was reset.
         attributes_registered: whether the search attributes may be set.
     """
 
@@ -63,6 +64,7 @@ class State:
     keys: list[str] = field(default_factory=list)
     finishing: bool = False
     session: SessionFacts | None = None
+    resets: list[Reset] = field(default_factory=list)
     attributes_registered: bool = False
     ledger: Ledger = field(default_factory=Ledger)
 

@@ -134,6 +134,8 @@ def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
     yield 0, status.started_at, [f"started: {brief(status.prompt, 500)}"]
     if facts := status.session_facts:
         yield 0, status.started_at, [f"session {facts.name}: {_found(facts)}"]
+    for reset in status.resets:
+        yield reset.order, reset.at, [f"reset: goes on from a part of execution {reset.of}, which may have done more"]
     for note in status.turn_notes[:-1]:
         yield note.order, note.started_at, [*_turn(note, None)]
     for note in status.turn_notes[-1:]:
