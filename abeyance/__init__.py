@@ -2,8 +2,8 @@
 
 What an agent's author needs is here: `agent` registers a factory and `AgentContext` is what the factory
 is given. `OfflineModel`, `ScriptedModel` and `ToolCall` are models without a network, for demonstrations
-and for your own tests. Tools may ask for `idempotency_key` and `call_attempt`, and hooks may
-`explain` a call.
+and for your own tests. Tools may ask for `idempotency_key` and `call_attempt`; hooks read an answer with `is_yes`
+and may `explain` a call.
 
 Names are loaded when they are first used: this package is imported by the workflow, whose sandbox must
 not see Strands.
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from abeyance.models.scripted import ScriptedModel, ToolCall
     from abeyance.registry import AgentContext, agent
     from abeyance.tools import call_attempt, explain, idempotency_key
+    from abeyance.yes_no import is_yes
 
 __all__ = [
     "AgentContext",
@@ -29,6 +30,7 @@ __all__ = [
     "call_attempt",
     "explain",
     "idempotency_key",
+    "is_yes",
 ]
 
 _HOMES = {
@@ -40,6 +42,7 @@ _HOMES = {
     "call_attempt": "abeyance.tools",
     "explain": "abeyance.tools",
     "idempotency_key": "abeyance.tools",
+    "is_yes": "abeyance.yes_no",
 }
 
 

@@ -7,12 +7,13 @@ blocks. Everything that can be understood in one way only is understood; everyth
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 Target = int | str | None
-"""An approval as a person names it: its number, its id or name, or `None` for the only open one."""
+"""An approval as a person names it: its number, its id or name, or `None` where the answer names none."""
 
 MAX_BYTES = 100_000
 MOST_ANSWERS = 100
@@ -23,7 +24,10 @@ MAX_COMMENT = 4_000
 MAX_DEPTH = 50
 """How deep an answer may nest. What nests deeper than Python recurses could be stored and never be read again."""
 
-_ADDRESS_KEYS = {"approval", "by", "comment", "key"}
+SHORTEST_DIGEST = 8
+"""How many hexadecimal digits of an approval's digest name it, at least."""
+
+_ADDRESS_KEYS = {"approval", "digest", "by", "comment", "key"}
 
 
 class UnreadableError(ValueError):
@@ -51,7 +55,8 @@ class Undecodable:
 class Answer:
     """One answer, as it was typed, before anybody has looked at what is open.
 
-    `key` is set by programs that may send the same answer twice, so that it is applied once.
+    `digest` is the beginning of the digest of what its sender saw. `key` is set by programs that may send the same
+    answer twice, so that it is applied once.
     """
 
     target: Target
@@ -59,6 +64,7 @@ class Answer:
     by: str | None = None
     comment: str | None = None
     key: str | None = None
+    digest: str | None = None
 
 
 def read_verdict(verb: str, response: str, args: Sequence[Any]) -> list[Answer]:
@@ -82,7 +88,8 @@ def read_verdict(verb: str, response: str, args: Sequence[Any]) -> list[Answer]:
             _refuse_unknown_keys(verb, item, _ADDRESS_KEYS)
             answers.append(_addressed(item, response))
         else:
-            answers.append(Answer(_target(item), response))
+            target, digest = read_target(item)
+            answers.append(Answer(target, response, digest=digest))
     return answers
 
 
@@ -209,7 +216,7 @@ def cut(text: str, most: int) -> str:
 
 
 def _is_addressed(value: Any) -> bool:
-    return isinstance(value, dict) and bool({"approval", "response", "interruptResponse"} & set(value))
+    return isinstance(value, dict) and bool({"approval", "response", "interruptResponse", "digest"} & set(value))
 
 
 def _read_addressed(value: dict[str, Any]) -> Answer:
@@ -228,12 +235,14 @@ def _read_addressed(value: dict[str, Any]) -> Answer:
 
 
 def _addressed(value: dict[str, Any], response: Any) -> Answer:
+    target, digest = read_target(value.get("approval"))
+    if value.get("digest") is not None:
+        given = _digest(value["digest"])
+        if digest not in (None, given):
+            raise UnreadableError(f'"approval" names the digest {digest!r}, and "digest" is {given!r}.')
+        digest = given
     return Answer(
-        _target(value.get("approval")),
-        response,
-        _text(value, "by", MAX_BY),
-        _text(value, "comment", MAX_COMMENT),
-        _key(value),
+        target, response, _text(value, "by", MAX_BY), _text(value, "comment", MAX_COMMENT), _key(value), digest
     )
 
 
@@ -261,15 +270,32 @@ def _few(items: list[Any]) -> list[Any]:
     return items
 
 
-def _target(value: Any) -> Target:
+def read_target(value: Any) -> tuple[Target, str | None]:
+    """Read how a person names an approval: its number, its id or name, or "2@6bd00fed", number and digest.
+
+    Returns:
+        The target, and the beginning of the digest if there is one.
+
+    Raises:
+        UnreadableError: if it is anything else.
+    """
     if value is None:
-        return None
+        return None, None
     if isinstance(value, int) and not isinstance(value, bool):
-        return value
+        return value, None
     if isinstance(value, str) and value.strip():
-        digits = value.strip().removeprefix("#")
-        return int(digits) if digits.isascii() and digits.isdecimal() and len(digits) < 10 else value.strip()
+        if named := re.fullmatch(r"#?([0-9]{1,9})(?:@([0-9A-Fa-f]*))?", value.strip(), re.ASCII):
+            return int(named[1]), None if named[2] is None else _digest(named[2])
+        return value.strip(), None
     raise UnreadableError("An approval is named by its number, its id or its name.")
+
+
+def _digest(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch(rf"[0-9a-f]{{{SHORTEST_DIGEST},64}}", value.strip().lower(), re.ASCII):
+        return value.strip().lower()
+    raise UnreadableError(
+        f'"digest" must be the first {SHORTEST_DIGEST} or more hexadecimal digits of the approval\'s digest.'
+    )
 
 
 def _key(value: dict[str, Any]) -> str | None:

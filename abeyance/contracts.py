@@ -37,6 +37,8 @@ LARGEST_OPTIONS = 100_000
 """In characters of JSON: every turn is given them, beside a conversation that may have 1.9 MB of the server's 2."""
 LONGEST_NAME = 1_000
 """Of an agent or session: names are shown in many places, each of which holds little."""
+LONGEST_BY = 500
+"""Of the name of whoever starts a run."""
 
 OPEN = ("running", "waiting", "listening", "parked")
 ENDED = ("completed", "failed", "cancelled", "terminated", "timed_out", "continued_as_new")
@@ -72,7 +74,8 @@ class RunRequest:
 
     `session` names what is remembered between runs, `options` is handed to the agent's factory as it is. An
     `interactive` run does not end with the agent's word, but waits for further prompts until it is told to finish.
-    `key` is set by programs that may give the same prompt twice, so that it counts once.
+    `key` is set by programs that may give the same prompt twice, so that it counts once. `by` is who starts the run,
+    as they say themselves.
     """
 
     agent: str
@@ -82,6 +85,7 @@ class RunRequest:
     limits: Limits = field(default_factory=Limits)
     interactive: bool = False
     key: str | None = None
+    by: str | None = None
 
     @classmethod
     def parse(cls, value: Any) -> RunRequest:
@@ -124,8 +128,11 @@ class RunRequest:
             raise RequestError(f"'interactive' must be true or false, not {_describe(interactive)}.")
         if not isinstance(key, str | None) or len(key or "") > LONGEST_NAME:
             raise RequestError(f"'key' must be a text of at most {LONGEST_NAME} characters, not {_describe(key)}.")
+        by = value.get("by")
+        if not isinstance(by, str | None) or len(by or "") > LONGEST_BY:
+            raise RequestError(f"'by' must be a string of at most {LONGEST_BY} characters, not {_describe(by)}.")
         limits = _parse_limits(value.get("limits"))
-        return cls(value["agent"], value["prompt"], session, options or {}, limits, interactive or False, key)
+        return cls(value["agent"], value["prompt"], session, options or {}, limits, interactive or False, key, by)
 
     def to_json(self) -> JsonObject:
         """The same as a JSON object, as the workflow takes it."""
@@ -146,6 +153,14 @@ class Prompt:
 
 
 @dataclass
+class Option:
+    """An answer that code offers for a question: the `response` that is sent, and its `meaning` in words."""
+
+    response: Any
+    meaning: Any = ""
+
+
+@dataclass
 class Question:
     """An interrupt as the turn reports it, with the tool call it belongs to, if it belongs to one.
 
@@ -153,7 +168,8 @@ class Question:
     calls that the answer permits, by tool-use id. `choices` are the only responses that make sense, where that is
     so; "result" among them stands for `{"result": <any JSON>}`. Long reasons and inputs are shortened. `input` has the
     defaults of the tool's schema filled in. `path` are the tools that lead to the sub-agent that asks, from the run's
-    own agent down; it is empty where that agent itself asks.
+    own agent down; it is empty where that agent itself asks. `options` are the answers that code offers. A `strict`
+    question takes a plain yes or no, or one of these, and nothing else.
     """
 
     id: str
@@ -166,6 +182,8 @@ class Question:
     choices: list[str] | None = None
     digests: dict[str, str] = field(default_factory=dict)
     path: list[str] = field(default_factory=list)
+    options: list[Option] = field(default_factory=list)
+    strict: bool = False
 
 
 @dataclass
@@ -260,6 +278,7 @@ class Work:
         failure: the latest attempt that failed before, and why; `None` if none did, or if its worker died silently.
         ran: its tool calls, in the order in which they were settled: all, or the first and the latest of very many.
         ran_count: how many there were.
+        version: of the agent's code, as its registration names it.
     """
 
     attempt: int = 0
@@ -267,6 +286,7 @@ class Work:
     failure: str | None = None
     ran: list[Ran] = field(default_factory=list)
     ran_count: int = 0
+    version: str = ""
 
 
 @dataclass
@@ -327,11 +347,22 @@ class TurnFailure:
 
 
 @dataclass
+class Denial:
+    """An earlier no to the same call: the `approval` that it answered, `by` whom, when and with what comment."""
+
+    approval: int
+    at: str
+    by: str | None = None
+    comment: str | None = None
+
+
+@dataclass
 class Approval:
     """A question that waits for a person. `number` is short enough to type and never used again in its run.
 
     `error` is set when an earlier answer to it made the agent fail. `order` is its place among all that happened in
-    the run: of two things that share one, the earlier has the lower. `path` is as in `Question`.
+    the run: of two things that share one, the earlier has the lower. `denials` are what people said no to earlier in
+    the run about the very same call. `path` is as in `Question`. `version` is that of the agent's code which asked.
     """
 
     number: int
@@ -348,6 +379,10 @@ class Approval:
     digests: dict[str, str] = field(default_factory=dict)
     order: int = 0
     path: list[str] = field(default_factory=list)
+    options: list[Option] = field(default_factory=list)
+    strict: bool = False
+    denials: list[Denial] = field(default_factory=list)
+    version: str = ""
 
 
 @dataclass
@@ -355,7 +390,8 @@ class Decision:
     """What a person answered, or tried to: with `refused` set, why it was not applied and changed nothing.
 
     `approval` is the approval's number, `via` is the door it came through ("signal approve", "update decide"), `tool`
-    and `input` (shortened) are the approval's, and `order` is as in `Approval`.
+    and `input` (shortened) are the approval's, and `order` is as in `Approval`. `displaced` says which later no has
+    taken its place before it reached the agent. `digest` is the approval's, and `denied` whether it was a no.
     """
 
     response: Any
@@ -371,6 +407,9 @@ class Decision:
     tool: str | None = None
     input: Any = None
     order: int = 0
+    displaced: str | None = None
+    digest: str | None = None
+    denied: bool = False
 
 
 @dataclass
@@ -498,6 +537,7 @@ class RunStatus:
         prompts: those that wait for their turn, or have never got one, shortened.
         session_facts: what the run has found in its session, and what has become of that.
         resets: when and from where it was reset, if it was.
+        by: who has started the run, as they said themselves.
     """
 
     state: str
@@ -521,6 +561,7 @@ class RunStatus:
     prompts: list[Prompt] = field(default_factory=list)
     session_facts: SessionFacts | None = None
     resets: list[Reset] = field(default_factory=list)
+    by: str | None = None
 
 
 @dataclass
@@ -529,7 +570,8 @@ class RunResult:
 
     `decisions` is everything that was decided, in order, refused ones included, and `turns` how many turns it took.
     `approvals` is what was asked, and `turn_notes` what the turns did, both as in `RunStatus`. Of very many, the latest
-    are there. `prompts` are those that were never taken up, since a budget was spent. `resets` is as in `RunStatus`.
+    are there. `prompts` are those that were never taken up, since a budget was spent. `by` is who started the run, and
+    `resets` is as in `RunStatus`.
     """
 
     stop_reason: str
@@ -543,6 +585,7 @@ class RunResult:
     prompts: list[Prompt] = field(default_factory=list)
     session: SessionFacts | None = None
     resets: list[Reset] = field(default_factory=list)
+    by: str | None = None
 
 
 def _parse_limits(value: Any) -> Limits:

@@ -1,7 +1,8 @@
 """The ledger of a run: what was asked, what was answered, what was refused and why. Pure Python, no clock.
 
-A decision applies to exactly one open approval or to nothing. A refusal changes nothing and is kept where
-people see it. The ledger is part of the workflow's state, so it is deterministic and plain data.
+A decision applies to exactly one open approval or to nothing; `abeyance.matching` says to which. A no takes the place
+of an answer that was not handed to the agent yet. A refusal changes nothing and is kept where people see it. The ledger
+is part of the workflow's state, so it is deterministic and plain data.
 """
 
 from __future__ import annotations
@@ -13,15 +14,22 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
-from abeyance.answers import Answer, cut, flaw
-from abeyance.contracts import Approval, Decision, Question, Response
+from abeyance.answers import Answer, cut
+from abeyance.contracts import Approval, Decision, Denial, Question, Response
+from abeyance.matching import is_no, match, shown, told
 from abeyance.shortened import shortened
 
 KEPT_REFUSALS = 100
+KEPT_NAMES = 1_000
+"""Of approvals; those of later ones are answered by their numbers only."""
+KEPT_DENIALS = 5
+"""Of one call, the latest."""
 KEPT_KEYS = 1_000
 """A key guards against an update that arrives after the signal that took its place, seconds later."""
 SHOWN_CHARACTERS = 500
-LONGEST_REASON = 2_000
+LONGEST_REFUSED = 200
+LONGEST_REASON = 800
+"""Characters of JSON that a refusal keeps of what was sent, and of why it was refused."""
 MOST_WAITING = 500_000
 
 
@@ -33,8 +41,10 @@ class Ledger:
         asked: approvals that wait for an answer or whose answer waits for its turn, by number.
         delivered: approvals whose answers the running turn was given.
         waiting: answers that the next turn will be given, by the number of their approval.
-        decisions: everything that was decided, and the latest refusals, in order.
+        decisions: everything that was decided, in order; junk does not push anything out.
+        refusals: the latest answers that were refused, in order.
         refused_count: how many answers were refused in all.
+        names: for each name that was asked under, the number of its only approval, or 0 if it had several.
         last_order: the place, among all that happened in the run, of what happened last.
         keyed: which answer each of the latest keys came with first, as its SHA-256.
         room: how many characters of JSON the answers to the next turn may have.
@@ -42,7 +52,9 @@ class Ledger:
 
     asked: dict[int, Approval] = field(default_factory=dict)
     decisions: list[Decision] = field(default_factory=list)
+    refusals: list[Decision] = field(default_factory=list)
     refused_count: int = 0
+    names: dict[str, int] = field(default_factory=dict)
     last_number: int = 0
     last_order: int = 0
     waiting: dict[int, Response] = field(default_factory=dict)
@@ -65,12 +77,13 @@ class Ledger:
         self.last_order += 1
         return self.last_order
 
-    def ask(self, questions: Iterable[Question], at: str) -> None:
+    def ask(self, questions: Iterable[Question], at: str, version: str = "") -> None:
         """Take in what a turn asked: a question that is still open keeps its number, one that is gone is closed.
 
         Args:
             questions: all that the turn ended with.
             at: the time, ISO 8601.
+            version: of the agent's code that asks.
         """
         known = {approval.id: approval for approval in self.asked.values()}
         asked: dict[int, Approval] = {}
@@ -92,11 +105,15 @@ class Ledger:
                     digests=question.digests,
                     order=self.next_order(),
                     path=question.path,
+                    options=question.options,
+                    strict=question.strict,
+                    denials=self._denials_of(question.digest),
+                    version=version,
                 )
+                self._note_name(approval)
             asked[approval.number] = approval
         for number in self.waiting.keys() - asked.keys():
-            self._decision_on(number).refused = "It came too late: the agent no longer asks."
-            self.refused_count += 1
+            self._take_back(number, "Too late: the agent has withdrawn this question.")
         self.asked = asked
         self.delivered = []
         self.waiting = {number: response for number, response in self.waiting.items() if number in asked}
@@ -113,25 +130,27 @@ class Ledger:
             The decision as it was recorded; `refused` says why it was not applied. The same answer under the same
             key gives back what was recorded then; another answer under that key is refused.
         """
-        approval, problem = self._find(answer)
+        found = match(answer, self)
+        problem = found.problem
         if answer.key and (before := self._by_key(answer.key)):
             if self.keyed[answer.key] == _fingerprint(answer):
                 return before
-            approval, problem = None, f"Its key came with another answer before, {_fate(before)} Take a new key for it."
+            problem = f"Its key came with another answer before, {_fate(before)} Take a new key for it."
         elif answer.key:
             self.keyed[answer.key] = _fingerprint(answer)
             if len(self.keyed) > KEPT_KEYS:
                 del self.keyed[next(iter(self.keyed))]
-        if approval is None:
-            return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
-        response = Response(
-            approval.id, answer.response, approval.tool_use_id, approval.tool, approval.input, approval.digests
-        )
-        if _size(response) > self._room_left():
-            problem = self._too_large(response)
+        approval = found.approval
+        if approval and not problem:
+            response = Response(
+                approval.id, found.response, approval.tool_use_id, approval.tool, approval.input, approval.digests
+            )
+            if _size(response) > self._room_left(beside=approval.number):
+                problem = self._too_large(response)
+        if problem or approval is None:
             return self.refuse(answer.response, problem, at, via, by=answer.by, comment=answer.comment, key=answer.key)
         decision = Decision(
-            response=_shown(answer.response),
+            response=shown(answer.response),
             at=at,
             via=via,
             approval=approval.number,
@@ -143,7 +162,11 @@ class Ledger:
             tool=approval.tool,
             input=shortened(approval.input, SHOWN_CHARACTERS),
             order=self.next_order(),
+            digest=approval.digest,
+            denied=is_no(approval, found.response),
         )
+        if found.displaces:
+            self._decision_on(approval.number).displaced = f"A no came before it was used: {told(decision)}."
         self.decisions.append(decision)
         self.waiting[approval.number] = response
         return decision
@@ -157,8 +180,7 @@ class Ledger:
         for number, response in reversed(self.waiting.copy().items()):
             if self._room_left() < 0:
                 del self.waiting[number]
-                self._decision_on(number).refused = self._too_large(response)
-                self.refused_count += 1
+                self._take_back(number, self._too_large(response))
 
     def objections(self, answers: Iterable[Answer]) -> list[str]:
         """Why any of `answers`, given together now, would be refused; empty if none. Changes nothing."""
@@ -177,15 +199,10 @@ class Ledger:
         key: str | None = None,
     ) -> Decision:
         """Record an answer that was not applied, with a response cut to what a person can read."""
-        self.refused_count += 1
-        reason = cut(reason, LONGEST_REASON)
-        refusal = Decision(
-            _shown(response), at, via, by=by, comment=comment, key=key, refused=reason, order=self.next_order()
-        )
-        self.decisions.append(refusal)
-        refusals = [decision for decision in self.decisions if decision.refused]
-        if len(refusals) > KEPT_REFUSALS:
-            self.decisions.remove(refusals[0])
+        kept = shown(response)
+        kept = cut(kept, LONGEST_REFUSED) if isinstance(kept, str) else shortened(kept, LONGEST_REFUSED)
+        refusal = Decision(kept, at, via, by=by, comment=comment, key=key, order=self.next_order())
+        self._refused(refusal, reason)
         return refusal
 
     def take_answers(self) -> list[Response]:
@@ -218,8 +235,33 @@ class Ledger:
         """Note what a person decided about the run itself."""
         self.decisions.append(Decision(response, at, via, by=by, comment=comment, order=self.next_order()))
 
-    def _room_left(self) -> int:
-        return self.room - sum(_size(response) for response in self.waiting.values())
+    def _refused(self, decision: Decision, reason: str) -> None:
+        decision.refused = cut(reason, LONGEST_REASON)
+        decision.comment = cut(decision.comment, LONGEST_REFUSED) if decision.comment else None
+        self.refused_count += 1
+        self.refusals = [*self.refusals, decision][-KEPT_REFUSALS:]
+
+    def _take_back(self, number: int, reason: str) -> None:
+        """Refuse an answer that was applied and can no longer be handed out."""
+        decision = self._decision_on(number)
+        self.decisions.remove(decision)
+        self._refused(decision, reason)
+
+    def _note_name(self, approval: Approval) -> None:
+        if approval.name in self.names:
+            self.names[approval.name] = 0
+        elif len(self.names) < KEPT_NAMES:
+            self.names[approval.name] = approval.number
+
+    def _denials_of(self, digest: str | None) -> list[Denial]:
+        if digest is None:
+            return []
+        noes = [d for d in self.decisions if d.digest == digest and d.approval and not d.displaced and d.denied]
+        return [Denial(d.approval or 0, d.at, d.by, d.comment) for d in noes[-KEPT_DENIALS:]]
+
+    def _room_left(self, beside: int | None = None) -> int:
+        taken = sum(_size(response) for number, response in self.waiting.items() if number != beside)
+        return self.room - taken
 
     def _too_large(self, response: Response) -> str:
         waiting = f" after the {len(self.waiting)} answers that wait for their turn" if self.waiting else ""
@@ -229,64 +271,11 @@ class Ledger:
         )
 
     def _by_key(self, key: str) -> Decision | None:
-        return next((decision for decision in self.decisions if decision.key == key), None)
+        known = (decision for decisions in (self.decisions, self.refusals) for decision in decisions)
+        return next((decision for decision in known if decision.key == key), None)
 
     def _decision_on(self, number: int) -> Decision:
-        applied = [decision for decision in reversed(self.decisions) if not decision.refused]
-        return next(decision for decision in applied if decision.approval == number)
-
-    def _find(self, answer: Answer) -> tuple[Approval | None, str]:
-        if answer.response is None:
-            return None, "null is no answer."
-        target, candidates = answer.target, self.open
-        if target is None:
-            if len(candidates) == 1:
-                return _fitting(candidates[0], answer.response)
-            if not candidates:
-                return None, f"Nothing is open to be answered.{self._latest()}"
-            return None, f"{len(candidates)} approvals are open, say which: {_listed(candidates)}."
-        named = [a for a in candidates if target in (a.number, a.id)] or [a for a in candidates if a.name == target]
-        if len(named) == 1:
-            return _fitting(named[0], answer.response)
-        if named:
-            return (
-                None,
-                f"{len(named)} open approvals are named {target!r}, say the number: {_listed(named)}.",
-            )
-        still = f"Open: {_listed(candidates)}." if candidates else "Nothing is open."
-        if before := self._decided(target):
-            return None, f"Approval {before.approval} was already answered {_told(before)}. {still}"
-        shown = _shown(target)
-        return None, f"There is no open approval {shown!r}. {still}"
-
-    def _decided(self, target: int | str) -> Decision | None:
-        applied = [decision for decision in reversed(self.decisions) if not decision.refused]
-        return next((d for d in applied if target in (d.approval, d.id, d.name)), None)
-
-    def _latest(self) -> str:
-        latest = next((d for d in reversed(self.decisions) if not d.refused and d.approval), None)
-        if latest is None:
-            return " No question has been asked yet."
-        return f" Approval {latest.approval} was answered {_told(latest)}."
-
-
-def _fitting(approval: Approval, response: Any) -> tuple[Approval | None, str]:
-    """The approval, if `response` is one that it takes; else why not."""
-    choices = approval.choices
-    if choices is None:
-        return approval, ""
-    if isinstance(response, str) and response.strip().lower() in set(choices) - {"result"}:
-        return approval, ""
-    given = response if isinstance(response, dict) and "result" in choices else {}
-    if set(given) == {"result"} and given["result"] is not None:
-        return approval, ""
-    words = [json.dumps({"result": "..."}) if choice == "result" else json.dumps(choice) for choice in choices]
-    return None, f"Approval {approval.number} ({approval.name}) takes {', '.join(words)}, not {_shown(response)!r}."
-
-
-def _told(decision: Decision) -> str:
-    who = f" by {decision.by}" if decision.by else ""
-    return f"{_shown(decision.response)!r}{who}, {decision.at}"
+        return next(d for d in reversed(self.decisions) if d.approval == number and not d.displaced)
 
 
 def _size(response: Response) -> int:
@@ -294,26 +283,12 @@ def _size(response: Response) -> int:
 
 
 def _fingerprint(answer: Answer) -> str:
-    return hashlib.sha256(json.dumps([answer.target, answer.response], sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([answer.target, answer.digest, answer.response], sort_keys=True).encode()
+    ).hexdigest()
 
 
 def _fate(before: Decision) -> str:
     if before.refused:
         return f"which was refused: {before.refused}"
-    return f"which answered approval {before.approval}: {_told(before)}."
-
-
-def _listed(approvals: Iterable[Approval]) -> str:
-    return ", ".join(f"{approval.number} ({_shown(approval.name)})" for approval in approvals)
-
-
-def _shown(value: Any) -> Any:
-    try:
-        text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError, RecursionError):
-        text = ""
-    if len(text) > SHOWN_CHARACTERS:
-        return f"{text[:SHOWN_CHARACTERS].encode(errors='replace').decode()}… ({len(text)} characters)"
-    if problem := flaw(value):
-        return f"(not shown: {problem})"
-    return value
+    return f"which answered approval {before.approval}: {told(before)}."

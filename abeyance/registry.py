@@ -5,11 +5,12 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
+from abeyance.code_version import code_version
 from abeyance.errors import ConfigurationError, UnknownAgentError
 
 if TYPE_CHECKING:
@@ -36,6 +37,8 @@ class AgentContext:
     workspace: Path
 
 
+LONGEST_VERSION = 100
+
 AgentFactory = Callable[[AgentContext], "Agent"]
 F = TypeVar("F", bound=AgentFactory)
 
@@ -50,6 +53,9 @@ class Registration:
     once_only: frozenset[str] = frozenset()
     repeatable: frozenset[str] = frozenset()
     all_once_only: bool = False
+    answers: Mapping[str, tuple[Any, ...] | None] = field(default_factory=dict)
+    """For names of questions: the further answers that they take, or `None` for any."""
+    version: str = ""
 
     @property
     def origin(self) -> str:
@@ -61,7 +67,13 @@ _registrations: dict[str, Registration] = {}
 
 
 def agent(
-    name: str, *, description: str = "", once_only: Iterable[str] | bool = (), repeatable: Iterable[str] = ()
+    name: str,
+    *,
+    description: str = "",
+    once_only: Iterable[str] | bool = (),
+    repeatable: Iterable[str] = (),
+    answers: Mapping[str, Iterable[Any] | Literal["any"]] | None = None,
+    version: str | None = None,
 ) -> Callable[[F], F]:
     """Register a factory under `name`, the name that runs ask for.
 
@@ -81,9 +93,16 @@ def agent(
     Both name tools of the agent and of its sub-agents, as "tool" or as "sub-agent/tool". Tools of an agent that
     another tool runs by itself are named as "that-tool/tool". A turn refuses names that lead to no tool.
 
+        answers: what questions of the agent's hooks take beside a plain yes or no, by the name of the interrupt: a
+            list of answers, or "any". A hook that asks under such a name must itself cancel the call on what it does
+            not know. Answers that the reason offers under "options" need not be listed, unless the model may have
+            written them.
+        version: what the record of each turn and of each approval calls this code; by default a hash of the Python
+            files of the package, or module, that registers the agent.
+
     Raises:
         ConfigurationError: if the name is taken by another factory, or is no name, if what should be a list of tool
-            names is something else, or if a tool is in both lists.
+            names is something else, if a tool is in both lists, or if `answers` or `version` are of another shape.
     """
     if not name or not all(c.isascii() and (c.isalnum() or c in "-_.") for c in name):
         raise ConfigurationError(f"{name!r} is no agent name: use letters, digits, '-', '_' and '.'.")
@@ -108,8 +127,15 @@ def agent(
     if both := once & frozenset(repeatable):
         raise ConfigurationError(f"Agent {name!r} declares {sorted(both)[0]!r} both once only and repeatable.")
 
+    further = _answers(name, answers or {})
+    if version is not None and (not isinstance(version, str) or not version.strip() or len(version) > LONGEST_VERSION):
+        raise ConfigurationError(
+            f"Agent {name!r}: version must be a string of at most {LONGEST_VERSION} characters, not {version!r}."
+        )
+
     def register(factory: F) -> F:
-        new = Registration(name, description, factory, once, frozenset(repeatable), once_only is True)
+        known = version if version is not None else code_version(factory.__module__)
+        new = Registration(name, description, factory, once, frozenset(repeatable), once_only is True, further, known)
         old = _registrations.get(name)
         if old and (old.origin, _line(old)) != (new.origin, _line(new)):
             raise ConfigurationError(
@@ -153,6 +179,17 @@ def find_agent(registrations: Mapping[str, Registration], name: str) -> Registra
             "Register it in a module that ABEYANCE_AGENTS names, and restart the worker."
         )
     return registrations[name]
+
+
+def _answers(agent_name: str, answers: Mapping[str, Any]) -> dict[str, tuple[Any, ...] | None]:
+    further: dict[str, tuple[Any, ...] | None] = {}
+    for name, given in answers.items():
+        if given != "any" and not isinstance(given, (list, tuple, set, frozenset)):
+            raise ConfigurationError(
+                f'Agent {agent_name!r}: answers[{name!r}] must be a list of answers or "any", not {given!r}.'
+            )
+        further[name] = None if given == "any" else tuple(given)
+    return further
 
 
 def _line(registration: Registration) -> int | None:

@@ -36,8 +36,11 @@ from strands.types._events import ToolInterruptEvent
 from strands.types.tools import ToolResult, ToolUse
 
 from abeyance.contracts import Response
+from abeyance.jsonable import jsonable
 from abeyance.nesting import TOO_DEEP, is_deeper
+from abeyance.options import offered
 from abeyance.tools import INVOCATION_KEY
+from abeyance.yes_no import meaning
 from activities.batch_state import BatchState, look_at_present, look_back, looking_back
 from activities.exits import Asked, Stopped, around
 from activities.inner_calls import here, run_inside, run_outside
@@ -50,24 +53,7 @@ from activities.strands_adapter.nested_agents import needs_no_watch
 from activities.strands_adapter.shapes import is_called_by_code, open_uses, stored_turns, sub_agents
 from activities.tool_ids import make_unique
 
-YES = {"y", "yes", "t", "trust", "true", "ok", "approve", "approved", "allow", "allowed"}
-NO = {"n", "no", "false", "deny", "denied", "reject", "rejected", "refuse", "refused"}
-VERDICT_KEYS = {"approve", "approved", "allow", "allowed", "confirm", "confirmed"}
-
 FIRST, LAST = -math.inf, math.inf
-
-
-def meaning(response: Any) -> bool | None:
-    """Whether an answer is a plain yes (`True`) or a plain no (`False`); `None` if only the agent can tell."""
-    if isinstance(response, bool):
-        return response
-    if isinstance(response, str):
-        word = response.strip().lower()
-        return True if word in YES else False if word in NO else None
-    if isinstance(response, dict):
-        said = {meaning(value) for key, value in response.items() if key in VERDICT_KEYS}
-        return False if False in said else True if said == {True} else None
-    return None
 
 
 class Decisions:
@@ -76,6 +62,7 @@ class Decisions:
     Args:
         agent: built and restored.
         answered: what the turn was given, by interrupt id.
+        answers: the further answers that the agent's registration declares, as `Registration.answers`.
         shown_state: the agent's state when the open batch of calls was shown, where that batch goes on.
         once_only: says which of its calls are.
         at: the names of the tools that lead to the agent, where it is a sub-agent.
@@ -89,6 +76,7 @@ class Decisions:
         self,
         agent: Agent,
         answered: Mapping[str, Response],
+        answers: Mapping[str, tuple[Any, ...] | None],
         shown_state: dict[str, Any] | None = None,
         *,
         once_only: OnceOnly,
@@ -96,13 +84,13 @@ class Decisions:
         stopped: Stopped = lambda: False,
     ):
         self._agent, self._answered, self._shown_state, self._at = agent, answered, shown_state, at
-        self._once_only, self._stopped = once_only, stopped
+        self._once_only, self._answers, self._stopped = once_only, answers, stopped
         self.unreadable: UnknownInterruptError | None = None
         self._shown: dict[str, ShownCall] = {}
         self._used_ids: tuple[Path, list[str]] = (), []
         self.in_hooks: set[str] = set()
         self._below = {
-            name: Decisions(below, {}, once_only=once_only, at=(*at, name), stopped=stopped)
+            name: Decisions(below, {}, answers, once_only=once_only, at=(*at, name), stopped=stopped)
             for name, below in sub_agents(agent)
         }
 
@@ -189,6 +177,12 @@ class Decisions:
                         key,
                         f"A person answered {interrupt.response!r} to {interrupt.name!r}, which is no plain yes, and "
                         "the agent did not ask for that answer any more. The call was not run.",
+                    )
+                if said is None and not self._is_offered(interrupt):
+                    return _not_run(
+                        key,
+                        f"A person answered {interrupt.response!r} to {interrupt.name!r}, which is neither a plain yes "
+                        "nor an answer that the agent's code offers. The call was not run.",
                     )
         return ToolInterruptEvent(context.tool_use, open_ones) if open_ones else None
 
@@ -314,6 +308,15 @@ class Decisions:
     def _waiting_uses(self) -> bool:
         """Whether tool calls wait for what is asked."""
         return self._agent._interrupt_state.pending_tool_execution is not None
+
+    def _is_offered(self, interrupt: Interrupt) -> bool:
+        declared = self._answers.get(interrupt.name, ())
+        if declared is None:
+            return True
+        inputs = [call.input for call in self.subject_of(interrupt.id).calls]
+        reason = None if is_deeper(interrupt.reason) else jsonable(interrupt.reason)
+        options = offered(reason, inputs, declared)
+        return any(type(o.response) is type(interrupt.response) and o.response == interrupt.response for o in options)
 
     def _interrupts(self) -> _Interrupts:
         """The agent's interrupts, where it can be told which answers were looked at."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import gc
+import json
 import logging
 import traceback
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, cast
 
 from strands import Agent
@@ -145,9 +146,9 @@ class Invocation:
         begun = self.journal.restore(agent, before.used_ids)
         answered = {} if begun else {response.id: response for response in self.turn.responses or []}
         once_only = OnceOnly(registration, before.asked)
-        stopped = self.attempt.cancel.is_set
+        stopped, declared = self.attempt.cancel.is_set, registration.answers
         shown = shown_state if answered else None
-        decisions = Decisions(agent, answered, shown, once_only=once_only, stopped=stopped)
+        decisions = Decisions(agent, answered, declared, shown, once_only=once_only, stopped=stopped)
         decisions.require_readable()
         decisions.attach()
         facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain)
@@ -187,13 +188,13 @@ class Invocation:
                 raise
             raise error from raised
         same_batch = bool(answered) and not self.journal.begun
-        questions = as_questions(interrupts, decisions.subject_of)
+        questions = as_questions(interrupts, decisions.subject_of, registration.answers)
         asked = asked_tools(interrupts, decisions.subject_of)
         delta = restored.delta(agent, self.journal.new_ids, sorted(asked - set(before.asked)))
         conversation = before.then(delta)
         result = TurnResult(
             stop_reason=stop_reason,
-            message=_text(message),
+            message=_text(message) or ("" if output is None else json.dumps(jsonable(output), ensure_ascii=False)),
             conversation=conversation.id,
             delta=delta,
             questions=questions,
@@ -201,7 +202,7 @@ class Invocation:
             usage=self.journal.usage,
             structured_output=None if output is None else jsonable(output),
             shown_state=jsonable(shown_state) if interrupts and same_batch else None,
-            work=self.journal.work(self.number, self.attempt.worker),
+            work=replace(self.journal.work(self.number, self.attempt.worker), version=registration.version),
             format=formats.FORMAT,
         )
         if result.is_idle:

@@ -350,7 +350,7 @@ class Journal:
             if call is None:
                 self._tell(ran)
             elif call.result is None and not call.running:
-                call.instead = ran.status
+                call.instead, call.why = ran.status, call.why or ran.why
             self._changed()
 
     def failed(self, attempt: int, why: str) -> None:

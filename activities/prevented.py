@@ -16,6 +16,7 @@ from activities.journal import Journal
 from activities.strands_adapter.shapes import is_called_by_code
 
 SHOWN_CHARACTERS = 100
+SHOWN_WHY = 200
 
 
 class PreventedCalls:
@@ -45,7 +46,9 @@ class PreventedCalls:
         answered = any(response.tool_use_id in (key, None) for response in self._turn.responses or [])
         now = datetime.now(UTC).isoformat(timespec="seconds")
         status = "denied" if answered else "cancelled"
-        self._journal.prevented(Ran(use["name"], key, status, now, input=brief(use["input"])))
+        said = event.cancel_message or " ".join(block.get("text", "") for block in event.result.get("content", []))
+        ran = Ran(use["name"], key, status, now, input=brief(use["input"]), why=said.strip()[:SHOWN_WHY])
+        self._journal.prevented(ran)
 
 
 def brief(value: Any) -> str:

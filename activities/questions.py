@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from strands.interrupt import Interrupt
 
 from abeyance.contracts import Question
 from abeyance.jsonable import jsonable
 from abeyance.nesting import TOO_DEEP, is_deeper
+from abeyance.options import offered
 from abeyance.shortened import shortened
 from activities.once_only import spelled
 from activities.shown_calls import SHOWN_CHARACTERS, ShownCall, sha256
@@ -45,12 +47,17 @@ class Subject:
     path: tuple[str, ...] = ()
 
 
-def as_questions(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Subject]) -> list[Question]:
+def as_questions(
+    interrupts: Sequence[Interrupt],
+    subject_of: Callable[[str], Subject],
+    answers: Mapping[str, tuple[Any, ...] | None],
+) -> list[Question]:
     """The questions that a turn ended with.
 
     Args:
         interrupts: what the agent's result carries.
         subject_of: tells by an interrupt's id which calls it is about.
+        answers: the further answers that the agent's registration declares, as `Registration.answers`.
 
     Returns:
         One question per interrupt, in the order of the calls, with tool, input and digest of what would run if the
@@ -58,7 +65,8 @@ def as_questions(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Su
     """
     different = {interrupt.id: interrupt for interrupt in interrupts}
     asked = [(interrupt, subject_of(interrupt.id)) for interrupt in different.values()]
-    return [_as_question(interrupt, subject) for interrupt, subject in sorted(asked, key=lambda pair: pair[1].position)]
+    in_order = sorted(asked, key=lambda pair: pair[1].position)
+    return [_as_question(interrupt, subject, answers) for interrupt, subject in in_order]
 
 
 def asked_tools(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Subject]) -> set[str]:
@@ -67,10 +75,22 @@ def asked_tools(interrupts: Sequence[Interrupt], subject_of: Callable[[str], Sub
     return {spelled(subject.path, call.tool) for subject in subjects for call in subject.calls}
 
 
-def _as_question(interrupt: Interrupt, subject: Subject) -> Question:
-    reason = f"<{TOO_DEEP}>" if is_deeper(interrupt.reason) else interrupt.reason
-    question = Question(interrupt.id, interrupt.name, shortened(jsonable(reason), SHOWN_CHARACTERS))
+def _asked_by_tool(interrupt_id: str) -> bool:
+    """Whether a tool asks in its own body, and so hears the answer itself, whatever it is."""
+    asked = interrupt_ids.parse(interrupt_id)
+    while asked.below:
+        asked = interrupt_ids.parse(asked.below)
+    return asked.kind == interrupt_ids.TOOL_CALL
+
+
+def _as_question(interrupt: Interrupt, subject: Subject, answers: Mapping[str, tuple[Any, ...] | None]) -> Question:
+    reason = jsonable(f"<{TOO_DEEP}>" if is_deeper(interrupt.reason) else interrupt.reason)
+    declared = answers.get(interrupt.name, ())
+    question = Question(interrupt.id, interrupt.name, shortened(reason, SHOWN_CHARACTERS))
     question.path = list(subject.path)
+    question.options = offered(reason, [jsonable(call.input) for call in subject.calls], declared or ())
+    # What is about no call keeps none from running, and what a tool asks in its body it judges itself.
+    question.strict = bool(subject.calls) and not _asked_by_tool(interrupt.id) and declared is not None
     if interrupt.id.startswith(f"{interrupt_ids.VERSION}:{interrupt_ids.MIDDLEWARE}:"):
         question.choices = CHOICES.get(interrupt.name)
     question.tool_use_id = subject.owner

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from strands import tool
 from strands.types.tools import AgentTool
@@ -55,8 +54,3 @@ def deleter(root: Path) -> Callable[[list[str]], str]:
         return f"Deleted {', '.join(workspace.delete(paths))}."
 
     return delete
-
-
-def is_yes(response: Any) -> bool:
-    """Whether a person's answer permits: "y" in any case and nothing else."""
-    return isinstance(response, str) and response.strip().lower() == "y"

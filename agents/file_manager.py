@@ -7,12 +7,12 @@ from typing import Any
 from strands import Agent
 from strands.hooks import BeforeToolCallEvent, HookProvider, HookRegistry
 
-from abeyance import AgentContext, agent
-from agents._tools import SYSTEM_PROMPT, delete_files, inspect_files, is_yes
+from abeyance import AgentContext, agent, is_yes
+from agents._tools import SYSTEM_PROMPT, delete_files, inspect_files
 
 
 class AskBeforeDeleting(HookProvider):
-    """Asks a person before every `delete_files`; any answer but "y" cancels the call."""
+    """Asks a person before every `delete_files`; any answer but a plain yes cancels the call."""
 
     def register_hooks(self, registry: HookRegistry, **kwargs: Any) -> None:
         """Subscribe to the calls of tools."""

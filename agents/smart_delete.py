@@ -4,18 +4,23 @@ from __future__ import annotations
 
 from strands import Agent, ToolContext, tool
 
-from abeyance import AgentContext, agent
-from agents._tools import SYSTEM_PROMPT, deleter, inspect_files, is_yes
+from abeyance import AgentContext, agent, is_yes
+from agents._tools import SYSTEM_PROMPT, deleter, inspect_files
+
+HIGHEST_THRESHOLD = 3
+"""Options come from whoever starts the run, who must not be able to switch the approval off."""
 
 
-@agent("smart-delete", description="Deletes files; asks only when there are many (option threshold, default 3)")
+@agent("smart-delete", description="Deletes files; asks when there are three or more (option threshold: fewer)")
 def smart_delete(context: AgentContext) -> Agent:
     """Build the agent for one turn."""
-    threshold = context.options.get("threshold", 3)
+    threshold = context.options.get("threshold", HIGHEST_THRESHOLD)
     if isinstance(threshold, str) and threshold.isdecimal():
         threshold = int(threshold)
-    if isinstance(threshold, bool) or not isinstance(threshold, int) or threshold < 1:
-        raise ValueError(f"The option 'threshold' must be a whole number above 0, not {threshold!r}.")
+    if isinstance(threshold, bool) or not isinstance(threshold, int) or not 1 <= threshold <= HIGHEST_THRESHOLD:
+        raise ValueError(
+            f"The option 'threshold' must be a whole number from 1 to {HIGHEST_THRESHOLD}, not {threshold!r}."
+        )
     delete_from = deleter(context.workspace)
 
     @tool(name="delete_files", context=True)

@@ -7,8 +7,8 @@ from typing import Any
 from strands import Agent
 from strands.hooks import BeforeToolCallEvent, HookProvider, HookRegistry
 
-from abeyance import AgentContext, agent, explain
-from agents._tools import SYSTEM_PROMPT, delete_files, inspect_files, is_yes
+from abeyance import AgentContext, agent, explain, is_yes
+from agents._tools import SYSTEM_PROMPT, delete_files, inspect_files
 
 
 class AskUntilTrusted(HookProvider):

@@ -158,7 +158,7 @@ def verdicts(message: Message, open_now: Sequence[Approval], *, parked: bool) ->
 
     Args:
         message: what is sent.
-        open_now: the run's open approvals, no two of one name.
+        open_now: the run's open approvals, no two of one name, none answered yet.
         parked: whether the run is parked.
     """
     try:
@@ -169,7 +169,7 @@ def verdicts(message: Message, open_now: Sequence[Approval], *, parked: bool) ->
         if message.kind == "signal" and message.name in ("approve", "deny"):
             items = value if isinstance(value, list) else [value]
             _need(items)
-            return [_names(_target(item), open_now) for item in items]
+            return [_named(item, open_now) is not None for item in items]
         if (message.kind, message.name) not in (("signal", "respond"), ("update", "decide")):
             return [False]
         if isinstance(value, list) and any(map(_addressed, value)):
@@ -178,7 +178,7 @@ def verdicts(message: Message, open_now: Sequence[Approval], *, parked: bool) ->
         if _addressed(value):
             return [_answers(value, open_now)]
         _need(value is not None and value != [])
-        return [len(open_now) == 1]
+        return [_first(open_now) and not _is_its_number(value) and _takes(open_now[0], value)]
     except UnreadableError:
         return [False]
 
@@ -217,15 +217,25 @@ def _texts(value: dict[str, Any]) -> bool:
 
 
 def _addressed(value: Any) -> bool:
-    return isinstance(value, dict) and not set(value).isdisjoint({"approval", "response", "interruptResponse"})
+    return isinstance(value, dict) and not set(value).isdisjoint(
+        {"approval", "response", "interruptResponse", "digest"}
+    )
 
 
-def _target(item: Any) -> Any:
+def _target(item: Any) -> tuple[Any, str | None]:
+    """What an item names: a number, id or name, and the beginning of a digest."""
+    digest = None
     if isinstance(item, dict):
-        _need(set(item) <= {"approval", "by", "comment", "key"} and _texts(item))
-        item = item.get("approval")
+        _need(set(item) <= {"approval", "digest", "by", "comment", "key"} and _texts(item))
+        digest, item = item.get("digest"), item.get("approval")
+        _need(digest is None or (isinstance(digest, str) and re.fullmatch(r"\s*[0-9a-fA-F]{8,64}\s*", digest)))
     _need(item is None or type(item) is int or (isinstance(item, str) and item.strip()))
-    return item
+    if isinstance(item, str) and (number := re.fullmatch(r"#?([0-9]{1,9})(?:@(.*))?", item.strip(), re.DOTALL)):
+        if number[2] is not None:
+            _need(re.fullmatch(r"[0-9a-fA-F]{8,64}", number[2]) and digest in (None, number[2]))
+            digest = number[2]
+        item = int(number[1])
+    return item.strip() if isinstance(item, str) else item, digest.strip().lower() if digest else None
 
 
 def _answers(item: dict[str, Any], open_now: Sequence[Approval]) -> bool:
@@ -233,16 +243,45 @@ def _answers(item: dict[str, Any], open_now: Sequence[Approval]) -> bool:
         block = item["interruptResponse"]
         _need(len(item) == 1 and isinstance(block, dict) and set(block) == {"interruptId", "response"})
         _need(isinstance(block["interruptId"], str) and block["response"] is not None)
-        return any(block["interruptId"] in (approval.id, approval.name) for approval in open_now)
+        named = [a for a in open_now if block["interruptId"] in (a.id, a.name)]
+        return bool(named) and _takes(named[0], block["response"])
     _need(item.get("response") is not None)
-    return _names(_target({name: item[name] for name in item if name != "response"}), open_now)
+    approval = _named({name: item[name] for name in item if name != "response"}, open_now)
+    return approval is not None and _takes(approval, item["response"])
 
 
-def _names(target: Any, open_now: Sequence[Approval]) -> bool:
-    """Whether `target` names something that is open, or is none while one is open."""
+def _named(item: Any, open_now: Sequence[Approval]) -> Approval | None:
+    """The open approval that is named, or the run's first question where nothing is."""
+    target, digest = _target(item)
+    found = [a for a in open_now if target in (a.number, a.id, a.name)]
     if target is None:
-        return len(open_now) == 1
-    if isinstance(target, str):
-        number = re.fullmatch(r"#?([0-9]{1,9})", target.strip())
-        target = int(number[1]) if number else target.strip()
-    return any(target in (approval.number, approval.id, approval.name) for approval in open_now)
+        found = list(open_now) if digest else list(open_now) if _first(open_now) else []
+    found = [a for a in found if digest is None or (a.digest or "").startswith(digest)]
+    return found[0] if len(found) == 1 else None
+
+
+def _first(open_now: Sequence[Approval]) -> bool:
+    return [approval.number for approval in open_now] == [1]
+
+
+def _is_its_number(value: Any) -> bool:
+    return type(value) in (int, str) and str(value).strip() == "1"
+
+
+def _takes(approval: Approval, response: Any) -> bool:
+    """Whether a response may decide: anything for a tool's own question, a plain word for a hook's."""
+    if not approval.strict:
+        return True
+    if isinstance(response, dict):
+        said = [_plain(response[name]) for name in ("approve", "type", "action", "decision") if name in response]
+        return any(said)
+    return _plain(response)
+
+
+def _plain(response: Any) -> bool:
+    words = ("y", "yes", "t", "true", "n", "no", "false")
+    return (
+        response is True
+        or response is False
+        or (isinstance(response, str) and response.strip(" .!'\"").lower() in words)
+    )

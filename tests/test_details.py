@@ -18,6 +18,8 @@ from abeyance.answers import read_response, read_verdict
 from abeyance.contracts import (
     Approval,
     Decision,
+    Denial,
+    Option,
     Prompt,
     Question,
     RunRequest,
@@ -50,6 +52,7 @@ def approval(number: int, **more: Any) -> Approval:
         "tool": "delete_files",
         "input": {"paths": [f"{number}.txt"]},
         "asked_at": AT,
+        "digest": "6bd00fed" + "0" * 56,
     }
     return Approval(number, **(given | more))
 
@@ -70,8 +73,8 @@ def answers(details: str) -> list[tuple[int, str, list[Any]]]:
     for part in re.split(r"^(?=\*\*\d+\.\*\*)", details, flags=re.MULTILINE)[1:]:
         number = re.match(r"\*\*(\d+)", part)
         assert number
-        for signal, payload in re.findall(r"signal `(\w+)`, input (?:left empty|`(.+)`)$", part, re.MULTILINE):
-            found.append((int(number[1]), signal, [json.loads(payload)] if payload else []))
+        for signal, payload in re.findall(r"signal `(\w+)`, input `(.+)`$", part, re.MULTILINE):
+            found.append((int(number[1]), signal, [json.loads(payload)]))
     return found
 
 
@@ -82,12 +85,13 @@ def test_a_question_is_read_at_once() -> None:
         "Agent `file-manager`, turn 1.\n\n"
         "**1.** `approve-delete` asks, since 2026-01-02 03:04 UTC\n\n"
         '- It will call: `delete_files(paths=["1.txt"])`\n'
-        "- **Yes:** signal `approve`, input left empty\n"
-        "- **No:** signal `deny`, input left empty\n"
-        "- **Anything else:** signal `respond`, input "
-        '`{"approval": 1, "response": "n", "by": "your name", "comment": "why"}`\n\n'
+        "- **Yes:** signal `approve`, input `1`\n"
+        "- **No:** signal `deny`, input `1`\n"
+        "- **Either, with your name:** signal `approve`, input "
+        '`{"approval": 1, "digest": "6bd00fed", "by": "your name", "comment": "why"}`\n'
+        '- **Anything else:** signal `respond`, input `{"approval": 1, "response": "..."}`\n\n'
         "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh. "
-        "From a terminal: `temporal workflow signal -w clean-up --name approve`"
+        "From a terminal: `temporal workflow signal -w clean-up --name approve --input 1`"
     )
 
 
@@ -122,15 +126,37 @@ def test_a_failed_answer_is_told_beside_its_question() -> None:
     assert "made the agent fail: `no such name`" in current_details(status(approval(1, error="no such name")), "r")
 
 
+def test_a_question_that_takes_yes_or_no_shows_nothing_else() -> None:
+    """But what the code of the agent offers, each with its exact input."""
+    offers = [Option("y", "yes"), Option("n", "no"), Option("t", "trust"), Option({"a": 1})]
+    shown = answers(current_details(status(approval(1, strict=True, options=offers)), "r"))
+    assert [(signal, payload) for _, signal, [payload] in shown] == [
+        ("approve", 1),
+        ("deny", 1),
+        ("approve", {"approval": 1, "digest": "6bd00fed", "by": "your name", "comment": "why"}),
+        ("respond", {"approval": 1, "response": "t"}),
+        ("respond", {"approval": 1, "response": {"a": 1}}),
+    ]
+
+
+def test_an_earlier_denial_of_the_same_call_stands_beside_its_question() -> None:
+    denied = approval(2, denials=[Denial(1, AT, "ann", "not\n\n## this month")])
+    told = "- Denied before: `as approval 1 by ann, 2026-01-02 03:04 UTC: not ## this month`"
+    assert told in current_details(status(denied), "r")
+
+
 @pytest.mark.parametrize("count", [1, 3])
 @pytest.mark.parametrize("choices", [None, ["retry", "skip", "result"]])
 def test_what_is_to_be_pasted_is_taken(count: int, choices: list[str] | None) -> None:
     """Each signal with its input, sent as it stands, answers the approval it stands at, and no other."""
     ledger = Ledger()
-    questions = [Question(f"id-{n}", "same name", "why", "tool", f"use-{n}", {}, choices=choices) for n in range(count)]
+    questions = [
+        Question(f"id-{n}", "same name", "why", "tool", f"use-{n}", {}, choices=choices, digest=str(n) * 64)
+        for n in range(count)
+    ]
     ledger.ask(questions, AT)
     shown = answers(current_details(status(*ledger.open), "r"))
-    assert len(shown) == 3 * count
+    assert len(shown) == (3 if choices else 4) * count
     for number, signal, payloads in shown:
         again = replace(ledger, waiting={}, decisions=[])
         read = read_response(payloads) if signal == "respond" else read_verdict(signal, signal[0], payloads)
@@ -140,7 +166,9 @@ def test_what_is_to_be_pasted_is_taken(count: int, choices: list[str] | None) ->
 
 def test_the_command_is_for_a_shell() -> None:
     """A run's name is quoted, and a command that is too long to be shown whole is not shown."""
-    assert "`temporal workflow signal -w 'a b;c' --name approve`" in current_details(status(approval(1)), "a b;c")
+    assert "`temporal workflow signal -w 'a b;c' --name approve --input 1`" in current_details(
+        status(approval(1)), "a b;c"
+    )
     assert "temporal workflow" not in current_details(status(approval(1)), "x" * 900)
     assert "temporal workflow" not in current_details(status(approval(1)), "a\u202eb")
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from abeyance.registry import load_agents
-from agents._tools import delete_files, deleter, inspect_files, is_yes
+from agents._tools import delete_files, deleter, inspect_files
 from agents._workspace import Workspace, WorkspaceError
 
 
@@ -239,21 +239,11 @@ def test_the_deleter_says_what_it_did(workspace: Path) -> None:
     assert deleter(workspace)(["./a.txt", "b.txt"]) == "Deleted a.txt, b.txt."
 
 
-@pytest.mark.parametrize("response", ["y", "Y", " y\n"])
-def test_yes(response: str) -> None:
-    assert is_yes(response)
-
-
-@pytest.mark.parametrize("response", ["yes", "n", "", "t", True, 1, None, ["y"], {"response": "y"}], ids=repr)
-def test_everything_else_is_no(response: object) -> None:
-    assert not is_yes(response)
-
-
-@pytest.mark.parametrize("threshold", [0, -1, True, 1.5, "many", "", None, [3]], ids=repr)
-def test_a_threshold_that_is_no_whole_number_above_zero_is_refused(workspace: Path, threshold: object) -> None:
-    """Read as a high one, it would delete unasked."""
+@pytest.mark.parametrize("threshold", [0, -1, 4, 1_000_000, True, 1.5, "many", "", None, [3]], ids=repr)
+def test_a_threshold_that_could_switch_the_approval_off_is_refused(workspace: Path, threshold: object) -> None:
+    """Whoever starts a run chooses its options, and must not be able to have files deleted unasked."""
     from abeyance import AgentContext, OfflineModel
 
     factory = load_agents(["agents"])["smart-delete"].factory
-    with pytest.raises(ValueError, match="'threshold' must be a whole number above 0"):
+    with pytest.raises(ValueError, match="'threshold' must be a whole number from 1 to 3"):
         factory(AgentContext(OfflineModel(), "run", None, {"threshold": threshold}, workspace))

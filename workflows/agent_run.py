@@ -33,6 +33,7 @@ with workflow.unsafe.imports_passed_through():
         TURN_ACTIVITY,
         VERIFY,
         WORKFLOW_TYPE,
+        Decision,
         Prompt,
         Reset,
         RunRequest,
@@ -105,7 +106,7 @@ class AgentRun(Desk):
         else:
             if not carried:
                 # Here and not in `run`: what a signal says in the same moment comes after it, and is known by its key.
-                self._queue(Prompt(self._request.prompt, now(), key=self._request.key))
+                self._queue(Prompt(self._request.prompt, now(), self._request.by, self._request.key))
         self._resets = Resets(self._state)
         self._believed = not continued
         """Whether what was carried may be acted on; until it is known to stem from this run, nothing may."""
@@ -116,7 +117,7 @@ class AgentRun(Desk):
     async def run(self, *args: Any) -> RunResult:
         """Run the agent turn by turn; between turns, wait for people."""
         if self._flaw:
-            self._state.word = "failed"
+            self._state.word, self._failure = "failed", str(self._flaw)
             raise ApplicationError(str(self._flaw), type="BadRequest", non_retryable=True) from self._flaw
         self._details = asyncio.create_task(self._keep_details())
         self._dates = asyncio.create_task(self._date_resets())
@@ -127,14 +128,16 @@ class AgentRun(Desk):
             if not self._believed:
                 self._forget()
             self._ledger.ask([], now())
-            self._show("cancelled" if is_cancelled_exception(error) else "failed")
+            cancelled = is_cancelled_exception(error)
+            self._failure = None if cancelled else getattr(error, "message", None) or str(error)
+            self._show("cancelled" if cancelled else "failed")
             raise
         self._show("completed")
         state = self._state
         return RunResult(
             state.stop_reason or "",
             state.message or "",
-            latest(self._ledger.decisions),
+            sorted([*self._latest_decisions(), *self._ledger.refusals], key=lambda decision: decision.order),
             state.usage,
             state.turn,
             state.structured_output,
@@ -143,6 +146,7 @@ class AgentRun(Desk):
             prompts=self.status().prompts,
             session=state.session,
             resets=self._all_resets(),
+            by=self._request.by,
         )
 
     def _all_resets(self) -> list[Reset]:
@@ -180,6 +184,12 @@ class AgentRun(Desk):
             self._believed = True
         if self._unreadable:
             raise self._unreadable
+
+    def _latest_decisions(self) -> list[Decision]:
+        """What was decided, as far as it can be handed on; what was decided by the rest is forgotten with it."""
+        kept = latest(self._ledger.decisions)
+        self._story.forget(self._ledger.decisions[: len(self._ledger.decisions) - len(kept)])
+        return kept
 
     async def _converse(self) -> None:
         if self._request.session and not self._state.session:
@@ -298,7 +308,7 @@ class AgentRun(Desk):
         state.structured_output = result.structured_output
         state.unrecorded &= state.unfinished or bool(result.questions)
         if not state.unfinished:
-            self._ledger.ask(result.questions, now())
+            self._ledger.ask(result.questions, now(), result.work.version)
             self._story.asks(self._ledger.open)
 
     def _take_failure(self, turn: TurnInput, failed: FailedTurn) -> None:
@@ -444,7 +454,7 @@ class AgentRun(Desk):
         if _is_cancelled():
             # The next execution would not hear of it.
             raise CancelledError
-        self._ledger.decisions = latest(self._ledger.decisions)
+        self._ledger.decisions = self._latest_decisions()
         state.resets = self._resets.all
         carried = Carried(state, self._story.told(), format=formats.FORMAT)
         if whole:

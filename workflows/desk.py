@@ -47,6 +47,9 @@ class Desk:
     def __init__(self, request: dict[str, Any], carried: Carried | None):
         self._agent = text_in(request.get("agent")) or ""
         self._session = text_in(request.get("session"))
+        self._by = text_in(request.get("by"))
+        self._failure: str | None = None
+        """Why the run has failed, once it has."""
         told = carried.story if carried else Told(text_in(request.get("prompt")) or "", now())
         self._state = carried.state if carried else State(since=now())
         self._ledger = self._state.ledger
@@ -145,12 +148,12 @@ class Desk:
             agent=self._agent,
             turn=self._state.turn,
             approvals=self._ledger.open,
-            decisions=[decision for decision in self._ledger.decisions if not decision.refused],
-            refused=[decision for decision in self._ledger.decisions if decision.refused],
+            decisions=self._ledger.decisions,
+            refused=self._ledger.refusals,
             refused_count=self._ledger.refused_count,
             usage=self._state.usage,
             session=self._session,
-            problem=self._state.problem,
+            problem=self._state.problem or self._failure,
             message=self._state.message,
             stop_reason=self._state.stop_reason,
             prompt=self._story.prompt,
@@ -162,6 +165,7 @@ class Desk:
             prompts=[replace(prompt, text=shortened(prompt.text, SHOWN_CHARACTERS)) for prompt in self._state.prompts],
             session_facts=self._state.session,
             resets=self._all_resets(),
+            by=self._by,
         )
 
     def _all_resets(self) -> list[Reset]:

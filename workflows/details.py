@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from typing import Any
 
 from abeyance.contracts import (
@@ -22,6 +23,7 @@ from abeyance.contracts import (
 from abeyance.markdown import code, encoded_size
 from abeyance.printable import one_line, printable, visible
 from abeyance.shortened import cut, shortened
+from abeyance.yes_no import meaning
 
 MEMO_TEXT = 2_000
 MEMO_NAME = 200
@@ -32,6 +34,7 @@ MOST_HISTORY = 1_200
 """As much of that is for the latest refused answers, and as much for the latest decisions."""
 MOST_TEXT = 2_000
 MOST_SAID = 1_500
+MOST_OPTIONS = 8
 
 
 def current_details(status: RunStatus, run: str) -> str:
@@ -76,6 +79,10 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
                 "input": shortened(approval.input, MEMO_TEXT, visible),
                 "asked_at": approval.asked_at,
                 "choices": approval.choices,
+                "digest": approval.digest,
+                "options": shortened([asdict(option) for option in approval.options], MEMO_TEXT, visible),
+                "strict": approval.strict,
+                "denials": [asdict(denial) for denial in approval.denials],
             }
             | ({"path": approval.path} if approval.path else {})
             for approval in status.approvals
@@ -130,7 +137,7 @@ def _questions(approvals: Sequence[Approval], room: int) -> str:
     room -= encoded_size(more) + 6
     each, parts = room // len(approvals), list[str]()
     for approval in approvals:
-        part = _question(approval, each, alone=len(approvals) == 1)
+        part = _question(approval, each)
         room -= encoded_size(part) + 6
         if room < 0:
             parts.append(more.format(len(approvals) - len(parts)))
@@ -139,17 +146,17 @@ def _questions(approvals: Sequence[Approval], room: int) -> str:
     return "\n\n".join(parts)
 
 
-def _question(approval: Approval, room: int, *, alone: bool) -> str:
+def _question(approval: Approval, room: int) -> str:
     said = {
         ("It will call" if approval.choices is None else "The call"): _call(approval) if approval.tool else None,
         "Its reason": _reason(approval),
         "The last answer made the agent fail": approval.error,
+        "Denied before": _denied(approval),
     }
     where = f" in {code(' > '.join(approval.path), 200)}" if approval.path else ""
     asked = f"**{approval.number}.** {code(approval.name, 200)} asks{where}, since {_when(approval.asked_at)}"
     answers = [
-        f"- **{label}:** signal `{signal}`, input {'left empty' if given is None else f'`{given}`'}"
-        for label, signal, given in _answers(approval, alone=alone)
+        f"- **{label}:** signal `{signal}`, input {code(given, 300)}" for label, signal, given in _answers(approval)
     ]
     there = {label: text for label, text in said.items() if text is not None}
     share = (room - encoded_size("\n".join([asked, *answers]))) // max(1, len(there)) - 150
@@ -157,17 +164,39 @@ def _question(approval: Approval, room: int, *, alone: bool) -> str:
     return "\n".join([asked, "", *reasons, *answers])
 
 
-def _answers(approval: Approval, *, alone: bool) -> list[tuple[str, str, str | None]]:
-    """What can be answered: a label, the signal and its input as JSON."""
+def _answers(approval: Approval) -> list[tuple[str, str, str]]:
+    """What can be answered: a label, the signal and its exact input as JSON."""
     number = approval.number
+
+    def respond(response: Any) -> str:
+        return json.dumps({"approval": number, "response": response}, ensure_ascii=False)
+
     if approval.choices:
         choices = [(choice, {"result": "..."} if choice == "result" else choice) for choice in approval.choices]
-        return [
-            (label, "respond", json.dumps({"approval": number, "response": response})) for label, response in choices
-        ]
-    which = None if alone else str(number)
-    other = json.dumps({"approval": number, "response": "n", "by": "your name", "comment": "why"})
-    return [("Yes", "approve", which), ("No", "deny", which), ("Anything else", "respond", other)]
+        return [(label, "respond", respond(response)) for label, response in choices]
+    seen = {"approval": number} | ({"digest": approval.digest[:8]} if approval.digest else {})
+    said = json.dumps(seen | {"by": "your name", "comment": "why"})
+    answers = [
+        ("Yes", "approve", str(number)),
+        ("No", "deny", str(number)),
+        ("Either, with your name", "approve", said),
+    ]
+    for option in approval.options[:MOST_OPTIONS]:
+        if meaning(option.response) is None or option.response in ("t", "trust"):
+            answers.append((f"Answer {code(_text(option.response), 60)}", "respond", respond(option.response)))
+    if not approval.strict and not approval.options:
+        answers.append(("Anything else", "respond", respond("...")))
+    return answers
+
+
+def _denied(approval: Approval) -> str | None:
+    """Who said no to the same call before, when and why."""
+    told = [
+        f"as approval {denial.approval} by {denial.by or 'somebody'}, {_when(denial.at)}"
+        + (f": {denial.comment}" if denial.comment else "")
+        for denial in approval.denials
+    ]
+    return "; ".join(told) or None
 
 
 def _how_to_send(status: RunStatus, run: str) -> str:
@@ -176,7 +205,7 @@ def _how_to_send(status: RunStatus, run: str) -> str:
     how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."
     signal, given = ("say", '"..."') if status.state == "listening" else ("retry", None)
     if status.approvals:
-        _, signal, given = _answers(status.approvals[0], alone=len(status.approvals) == 1)[0]
+        _, signal, given = _answers(status.approvals[0])[0]
     command = f"temporal workflow signal -w {shlex.quote(run)} --name {signal}"
     command += f" --input {shlex.quote(given)}" if given else ""
     # A workflow id may have a thousand characters of any kind, and a command that is cut is of no use.
@@ -195,6 +224,8 @@ def _call(approval: Approval) -> str:
 def _reason(approval: Approval) -> str | None:
     """The reason, without what the call says already."""
     reason, given = approval.reason, approval.input
+    if isinstance(reason, dict) and approval.options:
+        reason = {name: value for name, value in reason.items() if name != "options"} or None
     if isinstance(reason, dict) and isinstance(given, dict):
         reason = {name: value for name, value in reason.items() if name not in given or given[name] != value} or None
     if reason is None or isinstance(reason, str):
@@ -231,7 +262,8 @@ def _who(by: str | None) -> str:
 def _decision(decision: Decision) -> str:
     about = f"{decision.approval} {code(decision.name, 80)}" if decision.approval else "The run"
     comment = f", {code(decision.comment, 200)}" if decision.comment else ""
-    return f"{about}: {code(_text(decision.response), 200)}{comment}, {_source(decision)}"
+    displaced = f". {code(decision.displaced, 200)}" if decision.displaced else ""
+    return f"{about}: {code(_text(decision.response), 200)}{comment}, {_source(decision)}{displaced}"
 
 
 def _refusal(decision: Decision) -> str:

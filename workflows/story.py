@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Generic, TypeVar
 
@@ -19,7 +19,7 @@ SHOWN_CHARACTERS = 2_000
 
 APPROVALS_BYTES = 250_000
 TURNS_BYTES = 200_000
-DECISIONS_BYTES = 400_000
+DECISIONS_BYTES = 300_000
 """A run's result has to fit into 2 MiB, with a last message that may have half of that."""
 
 SUMMARY_BYTES = 200
@@ -44,6 +44,13 @@ class Latest(Generic[T]):
             # The first of a dict is the oldest: what is put in the place of another keeps its place.
             _, dropped = self._kept.pop(next(iter(self._kept)))
             self._bytes -= dropped
+
+    def drop(self, unwanted: Callable[[T], bool]) -> None:
+        """Let go of the things that `unwanted` says."""
+        for number, (item, size) in list(self._kept.items()):
+            if unwanted(item):
+                del self._kept[number]
+                self._bytes -= size
 
     @property
     def all(self) -> list[T]:
@@ -99,6 +106,12 @@ class Story:
         numbers = {approval.number for approval in still_open}
         return [approval for approval in self.asked if approval.number not in numbers]
 
+    def forget(self, decided: Iterable[Decision]) -> None:
+        """Let go of approvals and turns whose decisions are no longer told: nothing is told without who decided it."""
+        numbers = {decision.approval for decision in decided}
+        self._asked.drop(lambda approval: approval.number in numbers)
+        self._turns.drop(lambda note: not numbers.isdisjoint(note.answers) and note.ended_at is not None)
+
     def asks(self, approvals: Iterable[Approval]) -> None:
         """Take in what is open now."""
         for approval in approvals:
@@ -140,7 +153,7 @@ class Story:
 
 
 def latest(decisions: Iterable[Decision]) -> list[Decision]:
-    """The latest decisions, as many as fit into a run's result."""
+    """The latest decisions, as many as fit into a run's result; the story is to forget what the others decided."""
     kept = Latest[Decision](DECISIONS_BYTES)
     for decision in decisions:
         kept.put(decision.order, decision)

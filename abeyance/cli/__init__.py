@@ -1,7 +1,7 @@
 """`starter.py`: one module per kind of command, put together here.
 
 Exit statuses: 0 done, 1 something is wrong (the message says what), 2 wrong usage, 3 not found, 4 refused,
-5 the run failed, 130 interrupted.
+5 the run failed, 6 the run's budget is spent, 130 interrupted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,11 @@ from abeyance.cli import chat, codec, decide, doctor, inbox, local, runs, sessio
 
 EPILOG = (
     "Exit status: 0 done, 1 something is wrong, 2 wrong usage, 3 not found, 4 refused, 5 the run failed, "
-    "130 interrupted."
+    "6 the run's budget is spent, 130 interrupted."
 )
+
+BROKEN_PIPE = 141
+"""What a shell says of a program whose reader, such as `head`, has had enough."""
 
 app = typer.Typer(
     name="starter.py",
@@ -40,7 +43,12 @@ def main() -> None:
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:
         status = 130
-    sys.stdout.flush()
-    sys.stderr.flush()
+    except BrokenPipeError:
+        status = BROKEN_PIPE
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except BrokenPipeError:
+        status = BROKEN_PIPE
     # Temporal's native client may crash an ordinary exit of a short program (temporalio/sdk-python#300).
     os._exit(status)

@@ -47,7 +47,7 @@ def call(work: Callable[[], Awaitable[T]]) -> T:
 
     try:
         return asyncio.run(run())
-    except typer.Exit:
+    except (typer.Exit, BrokenPipeError):
         raise
     except AbeyanceError as error:
         fail(str(error), error.exit_code)
@@ -178,6 +178,11 @@ def user() -> str:
 def starter() -> str:
     """How this command line is called from here, to be shown in hints."""
     return f"{_reachable('python', sys.executable)} {shlex.quote(os.path.relpath(sys.argv[0]))}"
+
+
+def quoted(text: str) -> str:
+    """A run's id or another name as a shell takes it, to be shown in hints."""
+    return shlex.quote(text)
 
 
 def temporal() -> str:

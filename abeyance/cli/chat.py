@@ -130,7 +130,8 @@ async def _answer(runs: Runs, run: str, by: str, status: RunStatus) -> bool:
         say(f"Not answered. It stays open: {starter()} show {run}")
         return False
     try:
-        delivered = await runs.decide(run, [{"approval": approval.number, "response": response, "by": by}])
+        seen = {"approval": approval.number} | ({"digest": approval.digest} if approval.digest else {})
+        delivered = await runs.decide(run, [seen | {"response": response, "by": by}])
     except RefusedError as refused:
         say(f"Not applied: {refused}")
         return True

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.answers import UnreadableError, read_verdict
-from abeyance.cli._shared import Json, Run, asked_from, brief, fail, say, say_json, starter, user, with_runs
+from abeyance.answers import UnreadableError, read_target
+from abeyance.cli._shared import Json, Run, asked_from, brief, fail, quoted, say, say_json, starter, user, with_runs
 from abeyance.cli.doctor import tell_why
-from abeyance.cli.questions import ask_for_response, choose, json_or_text, show_question
+from abeyance.cli.questions import ask_for_response, choose, confirm, json_or_text, show_question
 from abeyance.cli.story import decided
 from abeyance.contracts import ENDED
 from abeyance.errors import NoWorkerError, RefusedError
@@ -37,13 +39,13 @@ def register(app: typer.Typer) -> None:
 
 
 def approve(run: Run, approval: Which = None, by: By = None, comment: Comment = None, json_: Json = False) -> None:
-    """Answer "y"."""
-    _decide(run, _verdicts(approval, "y", by, comment), json_)
+    """Answer "y". On a terminal, without APPROVAL, the question is shown and you are asked."""
+    _answer_to(run, approval, "y", by, comment, json_)
 
 
 def deny(run: Run, approval: Which = None, by: By = None, comment: Comment = None, json_: Json = False) -> None:
-    """Answer "n"."""
-    _decide(run, _verdicts(approval, "n", by, comment), json_)
+    """Answer "n". On a terminal, without APPROVAL, the question is shown and you are asked."""
+    _answer_to(run, approval, "n", by, comment, json_)
 
 
 def respond(
@@ -59,18 +61,28 @@ def respond(
     """Answer anything. On a terminal, without RESPONSE, the question is shown and you are asked."""
     if not answer:
         approval, response = _ask_on_terminal(run)
-        _decide(run, [_answer(str(approval.number), response, by, comment)], json_)
+        _decide(run, [_answer(_named(approval), response, by, comment)], json_)
         return
     *which, last = answer
-    if len(which) > 1 and not all(target.removeprefix("#").isdecimal() for target in which):
+    if len(which) > 1 and not all(re.fullmatch(r"#?[0-9]+(@[0-9a-fA-F]+)?", target) for target in which):
         fail(
             "respond takes RUN, the numbers of APPROVALs where several are open, and one RESPONSE; "
             "quote one with spaces.",
             2,
         )
-    response = json_or_text(last)
-    targets: list[str | None] = [*which] or [None]
-    _decide(run, [_answer(target, response, by, comment) for target in targets], json_)
+    try:
+        response = json_or_text(last)
+    except ValueError as error:
+        fail(f"The response is broken JSON: {error}. Quote it for the shell, or send a text that does not begin so.", 2)
+    if not which and (numbered := _numbered(run, last)):
+        _require_terminal(
+            f"{last} is the number of an open approval, and no response. Give both: respond {run} {last} RESPONSE."
+        )
+        with _leaving(run):
+            response = _asked(numbered)
+        _decide(run, [_answer(_named(numbered), response, by, comment)], json_)
+        return
+    _answer_to(run, which, response, by, comment, json_)
 
 
 def retry(run: Run, by: By = None, comment: Comment = None, json_: Json = False) -> None:
@@ -162,37 +174,103 @@ def _rule(run: str, verdict: str, by: str | None, comment: str | None, as_json: 
     with_runs(work)
 
 
-def _verdicts(approvals: list[str] | None, response: str, by: str | None, comment: str | None) -> list[JsonObject]:
-    if not approvals:
-        return [_answer(None, response, by, comment)]
-    return [_answer(which, response, by, comment) for which in approvals]
+def _answer_to(
+    run: str, which: list[str] | None, response: Any, by: str | None, comment: str | None, as_json: bool
+) -> None:
+    """Send one response to the approvals that are named, or to the one that is open."""
+    names = list(dict.fromkeys(which)) if which else [_only_open(run, response)]
+    answers = [_answer(name, response, by, comment) for name in names]
+    known = with_runs(lambda runs: _recorded(runs, run))
+    for answer in answers:
+        # What changes between this look and the answer's arrival has another digest, and is refused.
+        seen = next((a for a in known if a["number"] == answer["approval"]), None)
+        if seen and seen.get("digest") and answer["digest"] is None:
+            answer["digest"] = seen["digest"]
+    _decide(run, answers, as_json)
 
 
-def _answer(which: str | None, response: Any, by: str | None, comment: str | None) -> JsonObject:
+def _answer(which: str, response: Any, by: str | None, comment: str | None) -> JsonObject:
     if response is None:
         fail("null is no answer: the agent would ask again. Give any other JSON value.", 2)
     try:
-        target = read_verdict("approve", "y", [which])[0].target
+        target, digest = read_target(which)
     except UnreadableError as error:
         fail(str(error), 2)
-    return {"approval": target, "response": response, "by": by or user(), "comment": comment}
+    return {"approval": target, "digest": digest, "response": response, "by": by or user(), "comment": comment}
+
+
+def _named(approval: Approval) -> str:
+    return f"{approval.number}@{approval.digest}" if approval.digest else str(approval.number)
+
+
+def _only_open(run: str, response: Any) -> str:
+    """The approval that an answer without a number is for: shown and confirmed, or the run's first question."""
+    if sys.stdin.isatty():
+        approvals = _require_open(run)
+        with _leaving(run):
+            approval = choose(approvals)
+            show_question(approval)
+            if not confirm(f"Answer {brief(response)} to it?"):
+                raise typer.Abort
+        return _named(approval)
+    known = with_runs(lambda runs: _recorded(runs, run))
+    if [a["number"] for a in known] == [1]:
+        return f"1@{known[0]['digest']}" if known[0].get("digest") else "1"
+    if not known:
+        fail(f"Nothing is open in {run}. What has happened in it: {starter()} show {quoted(run)}", 4)
+    given = "; ".join(f"{a['number']}{'@' + a['digest'][:8] if a.get('digest') else ''} for {_what(a)}" for a in known)
+    words = "Without a terminal, an answer that names no approval can only be for the run's first question."
+    return fail(f"{words} Say which you mean: {given}.", 2)
+
+
+def _numbered(run: str, text: str) -> Approval | None:
+    """The open approval whose number `text` is."""
+    digits = text.strip().removeprefix("#")
+    if not digits.isascii() or not digits.isdecimal():
+        return None
+    return next((a for a in with_runs(lambda runs: _open(runs, run)) if str(a.number) == digits), None)
+
+
+async def _recorded(runs: Runs, run: str) -> list[JsonObject]:
+    """The open approvals as the server has them recorded: no worker is asked."""
+    return (await runs.summary(run)).approvals
 
 
 def _ask_on_terminal(run: str) -> tuple[Approval, Any]:
     """Show what is open in full, and have it answered; leaves politely when that is broken off."""
-    if not sys.stdin.isatty():
-        fail("What is the response? Give it behind the run: respond RUN [APPROVAL]... RESPONSE.", 2)
-    approvals = with_runs(lambda runs: _open(runs, run))
-    if not approvals:
-        fail(f"Nothing is open in {run}. What has happened in it: {starter()} show {run}", 4)
-    try:
+    _require_terminal("What is the response? Give it behind the run: respond RUN [APPROVAL]... RESPONSE.")
+    approvals = _require_open(run)
+    with _leaving(run):
         approval = choose(approvals)
-        show_question(approval)
-        return approval, ask_for_response(approval)
+        return approval, _asked(approval)
+
+
+def _asked(approval: Approval) -> Any:
+    show_question(approval)
+    return ask_for_response(approval)
+
+
+@contextmanager
+def _leaving(run: str) -> Iterator[None]:
+    """Leave politely where the person breaks off: Ctrl-D, Ctrl-C."""
+    try:
+        yield
     except typer.Abort:
         say()
         say(f"Nothing was answered; {run} goes on waiting.")
         raise typer.Exit(130) from None
+
+
+def _require_terminal(words: str) -> None:
+    if not sys.stdin.isatty():
+        fail(words, 2)
+
+
+def _require_open(run: str) -> list[Approval]:
+    approvals = with_runs(lambda runs: _open(runs, run))
+    if not approvals:
+        fail(f"Nothing is open in {run}. What has happened in it: {starter()} show {quoted(run)}", 4)
+    return approvals
 
 
 async def _open(runs: Runs, run: str) -> list[Approval]:

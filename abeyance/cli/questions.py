@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import json
 import shlex
+import sys
+import termios
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import typer
 
-from abeyance.cli._shared import age, asked_from, brief, say, starter
+from abeyance.cli._shared import age, asked_from, brief, quoted, say, starter
+from abeyance.matching import taken
+from abeyance.yes_no import meaning
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval
@@ -17,7 +22,7 @@ if TYPE_CHECKING:
 MOST_SHOWN = 2_000
 MARGIN = 13
 RESULT = "result"
-YES, NO = ("y", "yes"), ("n", "no")
+BEGINS_JSON = ("{", "[", '"')
 
 
 @dataclass(frozen=True)
@@ -46,26 +51,32 @@ def show_question(approval: Approval, *, most: int | None = None) -> None:
         say(f"     from:   {' > '.join(approval.path)}", hang=MARGIN)
     if reason := _reason(approval):
         say(f"     reason: {_cut(reason, most)}", hang=MARGIN)
+    for denial in approval.denials:
+        why = f": {denial.comment}" if denial.comment else ""
+        say(
+            f"     denied before: as {denial.approval} by {denial.by or 'somebody'}, {age(denial.at)} ago{why}",
+            hang=MARGIN,
+        )
     if approval.error:
         say(f"     the last answer made the agent fail: {approval.error}", hang=MARGIN)
 
 
 def options_of(approval: Approval) -> list[Option]:
-    """The answers that a question offers, by its `choices` or by "options" in its reason; empty if it says nothing."""
-    offered = approval.reason.get("options") if isinstance(approval.reason, dict) else None
-    meanings = offered if isinstance(offered, dict) else {}
+    """The answers that a question offers: its `choices`, or what the agent's code offers; empty if it offers none."""
     if approval.choices:
+        said = approval.reason.get("options") if isinstance(approval.reason, dict) else None
+        meanings = said if isinstance(said, dict) else {}
         return [Option(choice, choice, brief(meanings.get(choice))) for choice in approval.choices]
-    if isinstance(offered, dict):
-        # Payloads hold the keys of objects in the order of the alphabet.
-        keys = sorted(offered, key=lambda key: (key.casefold() not in YES, key.casefold() not in NO))
-        return [Option(key, key, brief(offered[key])) for key in keys]
-    if not isinstance(offered, list):
-        return []
-    items = [item for item in offered if item is not None]
-    if all(isinstance(item, str) and not item.strip().isdecimal() for item in items):
-        return [Option(str(number), item, brief(item)) for number, item in enumerate(items, 1)]
-    return [Option(_json(item), item) for item in items]
+    given = approval.options
+    labelled = any(option.meaning for option in given)
+    if not labelled and all(isinstance(o.response, str) and not o.response.strip().isdecimal() for o in given):
+        return [
+            Option(o.response if meaning(o.response) is not None else str(number), o.response, brief(o.response))
+            for number, o in enumerate(given, 1)
+        ]
+    options = [Option(_json(option.response), option.response, brief(option.meaning)) for option in given]
+    # Payloads hold the keys of objects in the order of the alphabet.
+    return sorted(options, key=lambda option: (meaning(option.response) is not True, meaning(option.response) is None))
 
 
 def choose(approvals: list[Approval]) -> Approval:
@@ -77,7 +88,7 @@ def choose(approvals: list[Approval]) -> Approval:
         what = asked_from(approval.path) + what
         say(f"  {approval.number}. {brief(f'{approval.name}: {what}', 200)}", hang=5)
     while True:
-        typed = typer.prompt(f"Which one ({', '.join(str(a.number) for a in approvals)})").strip().removeprefix("#")
+        typed = prompt(f"Which one ({', '.join(str(a.number) for a in approvals)})").strip().removeprefix("#")
         named = [a for a in approvals if typed in (str(a.number), a.id)] or [a for a in approvals if a.name == typed]
         if len(named) == 1:
             return named[0]
@@ -90,36 +101,107 @@ def ask_for_response(approval: Approval) -> Any:
     for option in options:
         say(f"     {option.typed}: {option.meaning}" if option.meaning else f"     {option.typed}", hang=MARGIN)
     words = [option.typed for option in options] or ["y", "n"]
-    if not approval.choices:
+    free = not (approval.choices or approval.strict or options)
+    if free:
         words.append("or any JSON")
-    while (response := chosen(options, typer.prompt(f"Your answer ({', '.join(words)})"))) is None:
-        say("null is no answer: the agent would ask again.")
-    if approval.choices and response == RESULT:
-        return {RESULT: json_or_text(typer.prompt("What came of the call (JSON, or a text)"))}
-    return response
+    while True:
+        try:
+            response = chosen(options, prompt(f"Your answer ({', '.join(words)})"))
+        except ValueError as error:
+            say(f"That is broken JSON: {error}.")
+            continue
+        if approval.choices and response == RESULT:
+            return {RESULT: _result()}
+        problem = objection(approval, options, response)
+        if not problem:
+            return response
+        say(f"{problem} Answer {', '.join(words)}; Ctrl-D leaves without an answer.")
+
+
+def objection(approval: Approval, options: list[Option], response: Any) -> str:
+    """Why a response that was typed at a question does not answer it; "" if it does."""
+    if response is None:
+        return "null is no answer: the agent would ask again."
+    if problem := taken(approval, response)[1]:
+        return problem
+    offered = [option.response for option in options]
+    if options and not approval.strict and meaning(response) is None and response not in offered:
+        return f"{brief(response)} is none of the answers that are offered."
+    return ""
 
 
 def chosen(options: list[Option], typed: str) -> Any:
-    """The response that a person means: the option that was typed, by its key or its meaning; else JSON or a text."""
+    """The response that a person means.
+
+    A plain yes or no is sent as it was typed, whatever a menu calls by that word; else the option that was typed, by
+    its key or its meaning; else JSON, or a text.
+
+    Raises:
+        ValueError: if it is broken JSON.
+    """
     wanted = typed.strip().casefold()
     for option in options:
         if wanted in (option.typed.casefold(), str(option.response).casefold()):
             return option.response
+    if meaning(typed) is not None:
+        return typed.strip()
     meant = [option for option in options if option.meaning.casefold() == wanted]
     return meant[0].response if len(meant) == 1 else json_or_text(typed)
 
 
 def json_or_text(text: str) -> Any:
-    """`text` as JSON if it is any, else as a text."""
+    """`text` as JSON if it is any, else as a text.
+
+    Raises:
+        ValueError: if it begins as JSON's objects, lists and strings do, and is none.
+    """
     try:
         return json.loads(text)
     except ValueError:
+        if text.strip()[:1] in BEGINS_JSON:
+            raise
         return text
+
+
+def prompt(words: str) -> str:
+    """What a person types now; what was typed before the question appeared is thrown away.
+
+    Raises:
+        typer.Abort: on Ctrl-D and Ctrl-C.
+    """
+    forget_typed()
+    typed: str = typer.prompt(words)
+    return typed
+
+
+def confirm(words: str) -> bool:
+    """Whether a person types a plain yes; anything else is asked again, but for a plain no and Enter alone."""
+    while True:
+        forget_typed()
+        typed = typer.prompt(f"{words} (y, or n, which is what Enter alone means)", default="n", show_default=False)
+        if (said := meaning(typed)) is not None:
+            return said
+        say("Type y or n.")
+
+
+def forget_typed() -> None:
+    """Throw away what was typed before anything was asked: it cannot be meant as an answer."""
+    with suppress(OSError, ValueError):
+        if sys.stdin.isatty():
+            termios.tcflush(sys.stdin.fileno(), termios.TCIFLUSH)
+
+
+def _result() -> Any:
+    while True:
+        try:
+            return json_or_text(prompt("What came of the call (JSON, or a text)"))
+        except ValueError as error:
+            say(f"That is broken JSON: {error}.")
 
 
 def _commands(run: str, approval: Approval) -> list[str]:
     """The commands that answer a question, the likeliest first."""
-    to = f"{run} {approval.number}"
+    to = f"{quoted(run)} {approval.number}"
     options = options_of(approval)
     if not options:
         return [f"{starter()} approve {to}    # or deny, or respond"]
@@ -131,7 +213,7 @@ def _commands(run: str, approval: Approval) -> list[str]:
 def _as_argument(approval: Approval, option: Option) -> str:
     if approval.choices and option.response == RESULT:
         return "'{\"result\": ...}'"
-    as_text = isinstance(option.response, str) and json_or_text(option.response) == option.response
+    as_text = isinstance(option.response, str) and _is_text(option.response)
     return shlex.quote(option.response if as_text else json.dumps(option.response, ensure_ascii=False))
 
 
@@ -141,7 +223,16 @@ def _reason(approval: Approval) -> str:
     if not isinstance(reason, dict):
         return _json(reason)
     known = approval.input.items() if isinstance(approval.input, dict) else ()
-    return "\n".join(f"{k}: {_json(v)}" for k, v in reason.items() if k != "options" and (k, v) not in known)
+    # Options that code does not stand for are data, and are shown as such.
+    menu = "options" if approval.options or approval.choices else None
+    return "\n".join(f"{k}: {_json(v)}" for k, v in reason.items() if k != menu and (k, v) not in known)
+
+
+def _is_text(text: str) -> bool:
+    try:
+        return bool(json_or_text(text) == text)
+    except ValueError:
+        return False
 
 
 def _json(value: Any) -> str:

@@ -27,7 +27,7 @@ from abeyance.cli._shared import (
     with_runs,
 )
 from abeyance.cli.chat import By, converse
-from abeyance.cli.story import conclude, doing, tell, tell_as_recorded, tell_open
+from abeyance.cli.story import conclude, doing, leave_with, tell, tell_as_recorded, tell_open
 from abeyance.errors import NoWorkerError
 from abeyance.printable import one_line, printable
 
@@ -76,6 +76,7 @@ def start(
     """Start a run and print its id. For a session with an open run, the prompt is queued into that."""
     options, limits = _pairs(option, "--option"), _pairs(limit, "--limit")
     given = {"agent": agent, "prompt": prompt, "session": session, "options": options, "limits": limits}
+    given["by"] = by or user()
     if session is not None and id_ is not None:
         fail("--id and --session exclude each other: a run of a session has the id session-NAME.", 2)
     if session is None and if_busy is not IfBusy.queue:
@@ -100,7 +101,7 @@ def start(
         if interactive and not json_ and sys.stdin.isatty():
             await converse(runs, started.run, by or user())
         elif wait:
-            await follow(runs, started.run, as_json=json_)
+            leave_with(await follow(runs, started.run, as_json=json_))
 
     with_runs(work)
 
@@ -154,7 +155,7 @@ def watch(
         if chat:
             await converse(runs, run, by or user())
         else:
-            await follow(runs, run, as_json=json_)
+            leave_with(await follow(runs, run, as_json=json_))
 
     with_runs(work)
 
@@ -170,6 +171,7 @@ def result(run: Run, json_: Json = False) -> None:
             say_json(ended)
         else:
             conclude(ended)
+        leave_with(ended)
 
     with_runs(work)
 

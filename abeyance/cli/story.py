@@ -9,6 +9,8 @@ from dataclasses import replace
 from itertools import groupby
 from typing import TYPE_CHECKING
 
+import typer
+
 from abeyance.cli._shared import age, asked_from, brief, remark, say, say_quoted, span, starter
 from abeyance.cli.questions import ask
 from abeyance.contracts import ENDED, Work
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from abeyance.summaries import RunSummary
 
 MARGIN = 12
+BUDGET_SPENT = 6
 DEEPER = 14
 """Where a line goes on that has no room: not where another one of the same time begins."""
 Line = tuple[float, str, Sequence[str]]
@@ -94,6 +97,12 @@ def doing(progress: Progress) -> str:
     return "; ".join(parts)
 
 
+def leave_with(ended: RunResult) -> None:
+    """Leave with the exit status that a run's end has, if that is not 0."""
+    if ended.stop_reason.startswith("limit_"):
+        raise typer.Exit(BUDGET_SPENT)
+
+
 def conclude(ended: RunResult) -> None:
     """Print the last word of a run, and why it ended where that is not plain."""
     how = ended_how(ended.stop_reason, None)
@@ -131,7 +140,7 @@ def decided(decision: Decision) -> str:
 
 def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
     asked = {approval.number: approval for approval in [*status.closed, *status.approvals]}
-    yield 0, status.started_at, [f"started: {brief(status.prompt, 500)}"]
+    yield 0, status.started_at, [f"started{_by(status.by)}: {brief(status.prompt, 500)}"]
     if facts := status.session_facts:
         yield 0, status.started_at, [f"session {facts.name}: {_found(facts)}"]
     for reset in status.resets:
@@ -169,7 +178,7 @@ def _turn(note: TurnNote, progress: Progress | None) -> Iterator[str]:
     if work.attempt > 1:
         parts.append(f"attempt {work.attempt}")
     if work.worker:
-        parts.append(f"on {work.worker}")
+        parts.append(f"on {work.worker}" + (f", {work.version}" if work.version else ""))
     yield ", ".join(parts)
     if note.prompt is not None and note.number > 1:
         yield f"said{_by(note.by)}: {brief(note.prompt, 500)}"
@@ -224,4 +233,6 @@ def _decided(decision: Decision, approval: Approval | None) -> str:
         return f"{brief(decision.response)}{by} ({decision.via}){comment}"
     after = f" after {span(approval.asked_at, decision.at)}" if approval else ""
     name = decision.tool or decision.name
-    return f"{decision.approval} ({name}) answered {brief(decision.response)}{by}{after} ({decision.via}){comment}"
+    displaced = f". {decision.displaced}" if decision.displaced else ""
+    told = f"{decision.approval} ({name}) answered {brief(decision.response)}{by}{after} ({decision.via}){comment}"
+    return told + displaced
