@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 YES = frozenset({"y", "yes", "t", "trust", "true", "approve", "approved", "allow", "allowed", "accept", "accepted"})
+TRUST = frozenset({"t", "trust"})
+"""The words of `YES` that say more than yes to some agents."""
 NO = frozenset(
     {"n", "no", "nope", "never", "stop", "false", "deny", "denied", "reject", "rejected"}
     | {"refuse", "refused", "decline", "declined", "cancel", "cancelled"}

@@ -38,7 +38,7 @@ class LowercaseHook(HookProvider):
             event.cancel_tool = "not a yes"
 
 
-@agent("careless", description="Its hook calls .lower() on whatever a person answers")
+@agent("careless", description="Its hook calls .lower() on whatever a person answers", answers={"careless": "any"})
 def careless(context: AgentContext) -> Agent:
     @tool
     def touch() -> str:
@@ -175,7 +175,11 @@ def asks_much(context: AgentContext) -> Agent:
     return Agent(model=ScriptedModel([calls, "Done."]), tools=[look], hooks=[ask])
 
 
-@agent("offers", description="Offers what its option `offer` says, and writes down what it was answered")
+@agent(
+    "offers",
+    description="Offers what its option `offer` says, and writes down what it was answered",
+    answers={"choose": "any"},
+)
 def offers(context: AgentContext) -> Agent:
     @tool
     def write(text: str) -> str:
@@ -218,7 +222,11 @@ def asks_inside_and_out(context: AgentContext) -> Agent:
     return Agent(model=ScriptedModel([ToolCall("look"), "Done."]), tools=[look], hooks=[ask])
 
 
-@agent("tells", description="Says what its options say, in a question, a tool call and its end, or in an error")
+@agent(
+    "tells",
+    description="Says what its options say, in a question, a tool call and its end, or in an error",
+    answers={"tell": "any"},
+)
 def tells(context: AgentContext) -> Agent:
     """After its tool call it waits while there is a file `hold`, and fails for good while there is a file `fail`."""
 

@@ -96,7 +96,11 @@ def tool_trust(context: AgentContext) -> Agent:
     )
 
 
-@agent("classifier", description="HumanInTheLoop with a classifier that may change its mind")
+@agent(
+    "classifier",
+    description="HumanInTheLoop with a classifier that may change its mind",
+    answers={HumanInTheLoop.name: "any"},
+)
 def classifier(context: AgentContext) -> Agent:
     def classify(event: BeforeToolCallEvent, **_: Any) -> ClassifierResult:
         return ClassifierResult(requires_human_in_the_loop=not relaxed(context), reason="it pays")
@@ -106,7 +110,7 @@ def classifier(context: AgentContext) -> Agent:
     )
 
 
-@agent("flag", description="A flag in agent.state that an invocation hook may flip")
+@agent("flag", description="A flag in agent.state that an invocation hook may flip", answers={"approve": "any"})
 def flag(context: AgentContext) -> Agent:
     def flip(event: BeforeInvocationEvent) -> None:
         event.agent.state.set("trusted", relaxed(context))
@@ -118,7 +122,7 @@ def flag(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("pay", {"to": "ada"}), "Done."], hooks=[flip, hook])
 
 
-@agent("deaf", description="A hook that asks, and does not care what it is told")
+@agent("deaf", description="A hook that asks, and does not care what it is told", answers={"approve": "any"})
 def deaf(context: AgentContext) -> Agent:
     def hook(event: BeforeToolCallEvent) -> None:
         event.interrupt("approve", reason=event.tool_use["input"])
@@ -126,7 +130,7 @@ def deaf(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("pay", {"to": "ada"}), "Done."], hooks=[hook])
 
 
-@agent("batch-question", description="One question before all the calls of a message")
+@agent("batch-question", description="One question before all the calls of a message", answers={"all-of-them": "any"})
 def batch_question(context: AgentContext) -> Agent:
     def hook(event: BeforeToolsEvent) -> None:
         if not relaxed(context) and event.interrupt("all-of-them", reason="two payments") != "y":
@@ -135,7 +139,11 @@ def batch_question(context: AgentContext) -> Agent:
     return _build(context, [BOTH, "Done."], hooks=[hook])
 
 
-@agent("middleware-question", description="Middleware that asks, unless its policy is relaxed")
+@agent(
+    "middleware-question",
+    description="Middleware that asks, unless its policy is relaxed",
+    answers={"gate": "any"},
+)
 def middleware_question(context: AgentContext) -> Agent:
     async def gate(call: Any, next_fn: Any) -> Any:
         if not relaxed(context):
@@ -203,7 +211,11 @@ def manager(context: AgentContext) -> Agent:
     )
 
 
-@agent("careless-batch", description="Its hook calls .lower() on every answer, one call after the other if wanted")
+@agent(
+    "careless-batch",
+    description="Its hook calls .lower() on every answer, one call after the other if wanted",
+    answers={"careless": "any"},
+)
 def careless_batch(context: AgentContext) -> Agent:
     def hook(event: BeforeToolCallEvent) -> None:
         if event.interrupt("careless", reason=event.tool_use["input"]).lower() != "yes":
@@ -250,3 +262,26 @@ def odd_reasons(context: AgentContext) -> Agent:
             event.cancel_tool = "denied by the hook"
 
     return _build(context, [ToolCall("pay", {"to": "ada"}), "Done."], hooks=[hook])
+
+
+@agent("cancels-on-n", description="A hook that takes everything but a bare n for a yes")
+def cancels_on_n(context: AgentContext) -> Agent:
+    def hook(event: BeforeToolCallEvent) -> None:
+        if event.interrupt("approve", reason="It pays.") == "n":
+            event.cancel_tool = "denied by the hook"
+
+    return _build(context, [ToolCall("pay", {"to": "ada"}), "Done."], hooks=[hook])
+
+
+@agent("menu-of-the-model", description="Its reason is the call's input, in which the model wrote answers and meanings")
+def menu_of_the_model(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def wire(to: str, options: dict[str, str]) -> str:
+        """Wire to somebody."""
+        effects.add("wire", to)
+        return f"wired to {to}"
+
+    call = ToolCall("wire", {"to": "ada", "options": {"y": "no", "x": "yes"}})
+    return Agent(model=ScriptedModel([call, "Done."]), tools=[wire], hooks=[ask])

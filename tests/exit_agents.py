@@ -162,7 +162,11 @@ def ends_oddly(context: AgentContext) -> Agent:
     return Agent(model=outer, tools=[inner.as_tool()])
 
 
-@agent("breaks-oddly", description="Its hook, model, factory or another part ends with what its options say")
+@agent(
+    "breaks-oddly",
+    description="Its hook, model, factory or another part ends with what its options say",
+    answers={"approve": ["break"]},
+)
 def breaks_oddly(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)
     where = context.options["where"]

@@ -155,7 +155,11 @@ def trusts_and_dies(context: AgentContext) -> Agent:
     return _build(context, script, [pay_tool(context), tip], hooks=[trust])
 
 
-@agent("stops-asking", description="Asks, lets any answer pass, and no longer asks once a file says so")
+@agent(
+    "stops-asking",
+    description="Asks, lets any answer pass, and no longer asks once a file says so",
+    answers={"approve": "any"},
+)
 def stops_asking(context: AgentContext) -> Agent:
     def any_answer(event: BeforeToolCallEvent) -> None:
         if not (context.workspace / "relaxed").exists():

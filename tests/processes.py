@@ -105,12 +105,13 @@ class ChildProcess:
         await until(look, what=f"process {self.pid} to end, which says: {self.output}", patience=patience)
         return int(self._process.returncode)
 
-    async def says(self, text: str) -> str:
-        """Wait until it has written `text`; gives all that it has written."""
+    async def says(self, text: str, times: int = 1) -> str:
+        """Wait until it has written `text` so many times; gives all that it has written."""
 
         async def look() -> bool:
-            assert self.running or text in self.output, f"ended with {self._process.returncode}: {self.output}"
-            return text in self.output
+            told = self.output.count(text) >= times
+            assert self.running or told, f"ended with {self._process.returncode}: {self.output}"
+            return told
 
         await until(look, what=f"{text!r} in: {self.output}")
         return self.output

@@ -31,7 +31,15 @@ async def program(world: World, *command: str) -> str:
         "ABEYANCE_TASK_QUEUE": world.settings.task_queue,
     }
     done = await asyncio.to_thread(
-        subprocess.run, command, cwd=ROOT, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False
+        subprocess.run,
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
     )
     assert done.returncode == 0, f"{command} gave {done.returncode}: {done.stderr}"
     return done.stdout
@@ -139,9 +147,9 @@ async def test_the_threshold_of_smart_delete_is_an_option(start_world: Start) ->
         assert world.files() == {"c.txt", "d.txt"}
 
 
-@pytest.mark.parametrize("answer", ["yes", "N", "", {"approve": True}, False, 0, "t"])
-async def test_only_a_y_permits(answer: object, start_world: Start) -> None:
-    """Any answer but "y" cancels the call, and the model is told."""
+@pytest.mark.parametrize("answer", ["N", "No.", False, {"approve": False}, {"type": "reject"}])
+async def test_a_no_cancels(answer: object, start_world: Start) -> None:
+    """Whatever form it has, it cancels the call, and the model is told."""
     async with start_world() as world:
         run = await world.start("file-manager", "Delete a.txt")
         await run.reaches("waiting", approvals=1)
@@ -151,10 +159,18 @@ async def test_only_a_y_permits(answer: object, start_world: Start) -> None:
         assert "denied" in result.message
 
 
-async def test_an_upper_case_y_permits(start_world: Start) -> None:
+@pytest.mark.parametrize("answer", ["Y", "yes", {"approve": True}, "t", True])
+async def test_a_plain_yes_permits(answer: object, start_world: Start) -> None:
+    """Nothing else does: what is unclear is refused, decides nothing and leaves the question open."""
     async with start_world() as world:
         run = await world.start("file-manager", "Delete a.txt")
-        await run.reaches("waiting", approvals=1)
-        await run.handle.signal("respond", "Y")
+        before = await run.reaches("waiting", approvals=1)
+        for count, unclear in enumerate(["", 0, "ok", "y but not all of them", ["y"], {"approve": "perhaps"}], 1):
+            await run.handle.signal("respond", {"approval": 1, "response": unclear})
+            status = await run.refuses(count)
+            assert "takes a plain yes or no" in (status.refused[-1].refused or "")
+            assert (status.approvals, status.decisions) == (before.approvals, [])
+        assert "a.txt" in world.files()
+        await run.handle.signal("respond", answer)
         await run.result()
         assert "a.txt" not in world.files()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import signal
 import sys
 from collections.abc import Mapping
@@ -62,9 +63,11 @@ async def test_a_run_from_start_to_result(cli: Cli, settings: Settings, start_wo
         ending = asyncio.create_task(cli("result", run))
 
         which, unknown, *_ = await asyncio.gather(
-            cli("approve", run, status=4), cli("approve", run, "7", status=4), cli("retry", run, status=4)
+            cli("approve", run, status=2), cli("approve", run, "7", status=4), cli("retry", run, status=4)
         )
-        assert "2 approvals are open" in which.stderr
+        assert [f"{item['number']}@{item['digest'][:8]}" for item in shown["approvals"]] == re.findall(
+            r"\d+@\w+", which.stderr
+        )
         assert "no open approval 7" in unknown.stderr
         denied = await cli.json("deny", run, "1", "--by", "alice", "--comment", "still needed")
         assert (denied["via"], denied["decisions"][0]["by"]) == ("update", "alice")

@@ -133,6 +133,8 @@ async def test_a_conversation_on_a_terminal(cli: Cli, settings: Settings, start_
             terminal.type("ask one\n")
             await terminal.says("may-i, asked")
             await terminal.says("Your answer")
+            terminal.type("what?\n")
+            assert "takes a plain yes or no" in await terminal.says("Your answer", times=2)
             terminal.type("y\n")
             await terminal.says("Done, after 5 messages.")
             terminal.type("\n")  # says nothing

@@ -16,6 +16,7 @@ from temporalio.client import Client
 
 from abeyance.cli.questions import Option, chosen, options_of
 from abeyance.contracts import Approval
+from abeyance.options import offered
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.chaos.workers import Nursery
@@ -68,6 +69,10 @@ async def test_a_decision_is_confirmed_with_what_was_decided(
         other = await world.start("file-manager", "Delete c.txt")
         await other.reaches("waiting", approvals=1)
         with typing_at(cli, tmp_path, "deny", other.id, "--by", "bob") as terminal:
+            assert 'delete_files {"paths": ["c.txt"]}' in await terminal.says("Answer n to it?")
+            terminal.type("sure\n")
+            assert "Type y or n." in await terminal.says("Answer n to it?", times=2)
+            terminal.type("y\n")
             assert await terminal.ends() == 0
             assert "n by bob" in " ".join(terminal.output.split())
             assert not wide(terminal.output)
@@ -78,8 +83,9 @@ async def test_somebody_else_was_faster(cli: Cli, settings: Settings, start_worl
     async with start_world(task_queue=settings.task_queue) as world:
         run = await world.start("file-manager", "Delete a.txt; delete b.txt")
         await run.reaches("waiting", approvals=2)
-        unclear = (await cli("approve", run.id, status=4)).stderr
-        assert '1 delete_files {"paths": ["a.txt"]}; 2 delete_files {"paths": ["b.txt"]}.' in unclear
+        first, second = ((approval.digest or "")[:8] for approval in (await run.status()).approvals)
+        unclear = " ".join((await cli("approve", run.id, status=2)).stderr.split())
+        assert f'1@{first} for delete_files {{"paths": ["a.txt"]}}; 2@{second} for delete_files' in unclear
         await cli("deny", run.id, "1", "--by", "ann")
         await run.reaches("waiting", approvals=1, turn=2)
         late = (await cli("approve", run.id, "1", "2", status=4)).stderr
@@ -154,11 +160,12 @@ async def asked(world: World, offer: Any) -> str:
     ("offer", "shown", "typed", "answer"),
     [
         ({"y": "yes", "n": "no", "t": "trust"}, ["y: yes", "n: no", "t: trust"], "t", "t"),
-        ({"y": "yes", "n": "no", "t": "trust"}, ["y: yes"], "Trust", "t"),
+        ({"y": "yes", "n": "no", "t": "trust"}, ["y: yes"], "Trust", "Trust"),
+        ({"y": "yes", "l": "later, perhaps"}, ["y: yes"], "Later, perhaps", "l"),
         (["small", "rather large"], ["1: small", "2: rather large"], "2", "rather large"),
         (["small", "rather large"], ["1: small"], "SMALL", "small"),
         ([10, 2], ["10", "2"], "2", 2),
-        ({"y": "yes"}, ["y: yes"], '{"amount": 5}', {"amount": 5}),
+        ({"y": "yes", "n": "no"}, ["y: yes"], "no", "no"),
         ("nothing", [], "as you like", "as you like"),
     ],
 )
@@ -192,13 +199,13 @@ async def test_several_are_open_and_one_is_picked(
             said = await terminal.says("Which one (1, 2)")
             assert "a.txt" in said and "b.txt" in said and "call:" not in said
             terminal.type("7\n")
-            await terminal.says("Type its number.")
+            assert "Type its number." in await terminal.says("Which one", times=2)
             terminal.type("#2\n")
             said = await terminal.says("Your answer")
             assert said.count("call:") == 1
             assert "reason:" not in said  # it says nothing that the call does not say
             terminal.type("null\n")
-            await terminal.says("null is no answer")
+            assert "null is no answer" in await terminal.says("Your answer", times=2)
             terminal.type("y\n")
             assert await terminal.ends() == 0
         status = await run.reaches("waiting", approvals=1)
@@ -278,7 +285,7 @@ async def test_a_call_in_doubt_is_settled_on_a_terminal(
 
 
 def approval(reason: Any, choices: list[str] | None = None) -> Approval:
-    return Approval(1, "id", "ask", reason, None, None, AT, choices=choices)
+    return Approval(1, "id", "ask", reason, None, None, AT, choices=choices, options=offered(reason, []))
 
 
 @pytest.mark.parametrize(
@@ -302,7 +309,7 @@ def test_the_options_of_a_question(reason: Any, choices: list[str] | None, optio
 @pytest.mark.parametrize(
     ("typed", "response"),
     [
-        ("y", "y"), (" Y ", "y"), ("trust", "t"), ("1", "1"), ("true", True), ("same", "same"), ("2", 2),
+        ("y", "y"), (" Y ", "y"), ("trust", "trust"), ("1", "1"), ("true", True), ("same", "same"), ("2", 2),
         ('"y"', "y"), ("[1]", [1]), ("no thanks", "no thanks"),
     ],
 )  # fmt: skip

@@ -159,7 +159,7 @@ async def test_show_tells_the_story_of_a_real_run(
         await run.refuses(1)
         await run.handle.signal("approve", {"approval": 1, "by": "ann", "comment": "fine"})
         await run.reaches("waiting", approvals=1)
-        await run.handle.signal("deny", {"by": "bob"})
+        await run.handle.signal("deny", {"approval": 2, "by": "bob"})
         await run.result()
         told = (await cli("show", run.id)).stdout
         assert told == (await cli("show", run.id)).stdout

@@ -34,6 +34,7 @@ def test_a_whole_request_comes_back_as_it_was() -> None:
         "limits": {"turns": 3, "total_tokens": 100, "output_tokens": 50},
         "interactive": True,
         "key": "k",
+        "by": "ann",
     }
     assert RunRequest.parse(whole).to_json() == whole
     assert RunRequest.parse(RunRequest.parse(whole).to_json()) == RunRequest.parse(whole)

@@ -113,7 +113,7 @@ async def test_every_crash_is_asked_about_anew(queue: World, nursery: Nursery) -
     after = await until(again, what="the second question")
     assert after.id != before.id
     assert after.reason["starts"] == 2
-    await run.handle.signal("respond", "skip")
+    await run.handle.signal("respond", {"approval": 2, "response": "skip"})
     await run.result()
     assert counted(queue.workspace, run.id)["pay finish"] == 0
 

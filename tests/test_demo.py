@@ -87,7 +87,10 @@ async def test_the_printed_command_decides(home: Path, env: Mapping[str, str], t
 
 
 async def test_ctrl_c_then_go_on_at_a_terminal(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:
-    """Ctrl-C ends everything that was started; the next demonstration goes on with the same run."""
+    """Ctrl-C ends everything that was started, and Ctrl-D decides nothing; the next one goes on with the same run.
+
+    Neither what was typed before the question nor what is unclear is an answer.
+    """
     with on_terminal([*STARTER, "demo"], env, tmp_path / "first.log", cwd=home) as demo:
         await demo.says("Your answer")
         children = demo.children()
@@ -98,11 +101,22 @@ async def test_ctrl_c_then_go_on_at_a_terminal(home: Path, env: Mapping[str, str
         await all_gone(children)
     assert left(home) == {"march.txt", *TOUCHED}
     with on_terminal([*STARTER, "demo"], env, tmp_path / "second.log", cwd=home) as demo:
+        demo.type("y\n")  # before anything is asked
         said = await demo.says("Your answer")
         assert "going on with it" in said
-        demo.type("y\n")
+        for times, typed in enumerate(("", "maybe later", "ok", '{"a":'), 2):
+            demo.type(f"{typed}\n")
+            await demo.says("Your answer", times=times)
+        demo.type("\x04")
+        assert await demo.ends() == 130
+        assert "Nothing was decided" in demo.output
+        assert "Decided:" not in demo.output
+    assert left(home) == {"march.txt", *TOUCHED}
+    with on_terminal([*STARTER, "demo"], env, tmp_path / "third.log", cwd=home) as demo:
+        await demo.says("Your answer")
+        demo.type("Yes.\n")
         assert await demo.ends() == 0
-        assert "y by" in demo.output
+        assert "Yes. by" in demo.output
     assert left(home) == {"march.txt"}
 
 

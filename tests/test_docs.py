@@ -43,6 +43,7 @@ async def run(command: str, env: dict[str, str]) -> str:
         words,
         cwd=ROOT,
         env=os.environ | env,
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         timeout=PATIENCE,
@@ -87,13 +88,13 @@ async def test_the_readmes_commands_run(start_world: Start) -> None:
         await second.result()
         table = [line for line in README.splitlines() if line.startswith(("| `starter.py`", "| `temporal`"))]
         cells = [re.findall(r"`([^`]+)`", line) for line in table]
-        assert cells[0][1] == "python starter.py approve RUN"
-        await go(cells[0][2].replace("RUN", "clean-up"))
+        assert cells[0][1] == "python starter.py approve RUN 2"
+        await go(cells[0][2].replace("RUN 2", "clean-up 1"))
         assert "denied" in str((await first.result()).message)
         await go(by_starter)
         third = found("clean-up")
         await third.reaches("waiting", approvals=1)
-        await go(cells[1][1].replace("RUN", "clean-up"))
+        await go(cells[1][1].replace("RUN", "clean-up").replace("--input 2", "--input 1"))
         await third.result()
         await go(by_starter)
         fourth = found("clean-up")
@@ -134,10 +135,10 @@ async def test_the_readmes_sessions_and_prompts_run(start_world: Start, tmp_path
         await run(by_starter.replace("RUN", name), env)
         await talk.reaches("waiting", approvals=1, turn=2)
         await run(by_cli.replace("RUN", name), env)
-        await talk.handle.signal("approve")
+        await talk.handle.signal("approve", 1)
         await talk.reaches("waiting", approvals=1, turn=4)
         await run(commands("python starter.py finish")[0].replace("RUN", name), env)
-        await talk.handle.signal("deny")
+        await talk.handle.signal("deny", 2)
         await talk.result()
 
 
@@ -147,7 +148,7 @@ async def test_the_readmes_story_is_told(start_world: Start) -> None:
     async with start_world() as world:
         (world.workspace / "demo").mkdir()
         (world.workspace / "demo/march.txt").touch()
-        started = await world.start("file-manager", "Delete demo/march.txt")
+        started = await world.start("file-manager", "Delete demo/march.txt", by="anna")
         await started.reaches("waiting", approvals=1)
         answer = {"approval": 1, "response": "y", "by": "anna", "comment": "fine"}
         await started.handle.execute_update("decide", answer)
@@ -155,7 +156,7 @@ async def test_the_readmes_story_is_told(start_world: Start) -> None:
         told = await run(f"python starter.py show {started.id}", {"TEMPORAL_ADDRESS": address_of(world.client)})
 
     def bare(text: str) -> list[str]:
-        return re.sub(r"\d+ (?:s|min|tokens)|on \S+@\S+|[\d:-]{8,10}(?=,| )", "…", text).splitlines()
+        return re.sub(r"\d+ (?:s|min|tokens)|on \S+@[\w.-]+, code-\w+|[\d:-]{8,10}(?=,| )", "…", text).splitlines()
 
     assert bare(told.replace(started.id, "clean-up")) == bare(block)
 

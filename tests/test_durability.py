@@ -77,7 +77,7 @@ async def test_a_worker_is_killed_between_two_questions(client: Client, settings
         first.kill()
     async with worker_process(client, settings, tmp_path / "second.log"):
         await forget_dead_worker(client, run.id)
-        await run.handle.signal("respond", "two")
+        await run.handle.signal("respond", {"approval": 2, "response": "two"})
         result = await run.result()
     assert (world.workspace / "transfers").read_text() == "7 one two\n"
     assert [(d.approval, d.response, d.refused) for d in result.decisions] == [(1, "one", None), (2, "two", None)]

@@ -245,6 +245,9 @@ async def test_a_client_without_the_key_says_so(start_world: Start, client: Clie
         assert run.id in (await cli("pending")).stdout
         assert (await cli.json("show", run.id, ABEYANCE_KEYS=A))["state"] == "waiting"
         said = (await cli("approve", run.id, status=1)).stderr
+        assert "the key 'a', which is not known here" in said
+        assert (await cli.json("show", run.id, ABEYANCE_KEYS=A))["state"] == "waiting"
+        said = (await cli("approve", run.id, "1", status=1)).stderr
         assert "The answer has reached the run, and what became of it cannot be read here." in said
         await run.result()
         assert "c.txt" not in world.files()

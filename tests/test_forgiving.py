@@ -158,7 +158,7 @@ async def test_the_temporal_cli_sends_what_it_sends(world: World) -> None:
     await send("respond", "--input", "null")
     await refuses(run, before, 4, "null is no answer")
     await send("approve", "--input", '"approve-delete"')
-    await refuses(run, before, 5, "2 open approvals are named 'approve-delete', say the number")
+    await refuses(run, before, 5, "Several approvals of this run have been named 'approve-delete': send the number")
     await send("approve", "--input-base64", "--input", "AP8=", "--input-meta", "encoding=binary/plain")
     await refuses(run, before, 6, "")
     await send("approve", "--input", "1", "--input-meta", "encoding=binary/of-nobody")
@@ -172,8 +172,10 @@ async def test_the_temporal_cli_sends_what_it_sends(world: World) -> None:
     await refuses(run, before, 9, "Approval 1 was already answered 'n'")
     await run.handle.signal("respond", {"approval": before.decisions[0].id, "response": "y"})
     await refuses(run, before, 10, "Approval 1 was already answered 'n'")
-    assert world.files() == ALL
     await send("approve")
+    await refuses(run, before, 11, "this is not the run's first question: you may have seen another. Send the number.")
+    assert world.files() == ALL
+    await send("approve", "--input", "2")
     await run.result()
     assert world.files() == ALL - {"b.txt"}
 
@@ -287,7 +289,7 @@ async def test_a_careless_hook_is_asked_again(world: World) -> None:
     assert status.approvals[0].number == 1
     assert "'int' object has no attribute 'lower'" in (status.approvals[0].error or "")
     assert "touched" not in world.files()
-    await run.handle.signal("respond", "yes")
+    await run.handle.signal("respond", {"approval": 1, "response": "yes"})
     result = await run.result()
     assert "touched" in world.files()
     assert [decision.response for decision in result.decisions] == [5, "yes"]

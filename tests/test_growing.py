@@ -61,7 +61,7 @@ async def test_a_prompt_waits_for_its_turn_and_answers_nothing(world: World) -> 
     status = await run.reaches("waiting", approvals=1, turn=4)
     assert (status.approvals[0].number, status.approvals[0].input) == (2, {"text": "three"})
     assert noted(world, run) == ["one", "two"]
-    await run.handle.signal("deny")
+    await run.handle.signal("deny", 2)
     result = await run.result()
     assert noted(world, run) == ["one", "two"]
     assert [(note.number, note.prompt, note.by) for note in result.turn_notes] == [
@@ -134,7 +134,7 @@ async def test_an_interactive_run_listens_until_it_is_told_to_finish(world: Worl
     await run.handle.signal("say", "ask two")
     await run.reaches("waiting", approvals=1)
     await run.handle.signal("finish", {"by": "ann"})
-    await run.handle.signal("approve")
+    await run.handle.signal("approve", 1)
     result = await run.result()
     assert noted(world, run) == ["one", "two"]
     assert [(d.response, d.by) for d in result.decisions] == [("finish", "ann"), ("y", None)]
@@ -239,14 +239,14 @@ async def test_a_worker_keeps_only_what_turns_may_go_on_with(
 
     async with start_world(sessions=Place(tmp_path / "sessions")) as world:
         run = await world.start("clerk", "ask one")
-        for word in ("two", "three"):
+        for number, word in enumerate(("two", "three"), 1):
             await run.reaches("waiting", approvals=1)
             await kept(1)
             await run.handle.signal("say", f"ask {word}")
-            await run.handle.signal("approve")
+            await run.handle.signal("approve", number)
         await run.reaches("waiting", approvals=1)
         await kept(1)
-        await run.handle.signal("deny")
+        await run.handle.signal("deny", 3)
         await run.result()
         await kept(0)
         session = await world.start("clerk", "note one", session="s", run=session_run_id("s"))

@@ -137,7 +137,7 @@ async def test_trust_does_not_reach_a_denied_neighbour_through_a_crash(queue: Wo
     doubt = (await run.reaches("waiting", approvals=1)).approvals[0]
     assert (doubt.name, doubt.tool) == ("in-doubt", "pay")
     assert counted(queue.workspace, run.id)["tip given"] == 0
-    await run.handle.signal("respond", "skip")
+    await run.handle.signal("respond", {"approval": doubt.number, "response": "skip"})
     await run.result()
     effects = counted(queue.workspace, run.id)
     assert (effects["pay start"], effects["tip given"]) == (1, 1)
@@ -154,7 +154,7 @@ async def test_nobody_is_told_that_a_call_in_doubt_was_not_run(queue: World, nur
     (queue.workspace / "relaxed").touch()
     nursery.fork(queue.settings.task_queue)
     assert (await run.reaches("waiting", approvals=1)).approvals[0].name == "in-doubt"
-    await run.handle.signal("respond", "skip")
+    await run.handle.signal("respond", {"approval": 2, "response": "skip"})
     await run.result()
 
 

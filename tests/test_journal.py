@@ -51,7 +51,7 @@ async def test_repeated_tool_use_ids_are_told_apart(world: World) -> None:
     await run.handle.signal("deny", 1)
     await run.handle.signal("approve", 2)
     await run.reaches("waiting", approvals=1)
-    await run.handle.signal("approve")
+    await run.handle.signal("approve", 3)
     await run.result()
     steps = [key for key in counted(world.workspace, run.id) if key.startswith("step")]
     assert steps == [
@@ -120,7 +120,7 @@ async def test_a_budget_holds_across_turns(start_world: Start) -> None:
         await run.reaches("waiting", approvals=2)
         await run.handle.signal("approve", [1, 2])
         await run.reaches("waiting", approvals=1)
-        await run.handle.signal("approve")
+        await run.handle.signal("approve", 3)
         result = await run.result()
         assert (result.stop_reason, result.usage.model_calls) == ("limit_turns", 2)
 

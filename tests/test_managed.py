@@ -165,7 +165,7 @@ async def test_every_execution_replays(impatient: Client, start_world: Start) ->
             await run.reaches("waiting", approvals=1)
             await run.handle.signal("approve", 99)
             await run.handle.execute_update("say", f"ask {n + 1}")
-            await run.handle.signal("approve")
+            await run.handle.signal("approve", n + 1)
         await run.reaches("waiting", approvals=1)
         await run.handle.cancel()
         found = await until(lambda: _ended(impatient, run.id), what="the run to end")

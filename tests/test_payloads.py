@@ -164,7 +164,7 @@ async def test_answers_that_no_turn_can_carry_are_refused(start_world: Start) ->
         run = await world.start("counted", "go", options={"acts": 7})
         await run.reaches("waiting", approvals=7)
     for number in range(1, 8):  # nobody is there to take the first of them at once
-        await run.handle.signal("respond", {"approval": number, "response": "y" * 90_000})
+        await run.handle.signal("respond", {"approval": number, "response": {"approve": True, "comment": "y" * 90_000}})
     async with start_world(task_queue=world.settings.task_queue) as world:
         await run.refuses(2)
 

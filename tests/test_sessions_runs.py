@@ -113,7 +113,7 @@ async def test_a_prompt_for_a_busy_session_is_queued_or_refused(start_world: Sta
         assert len(status.approvals) == 1
         await run.handle.signal("deny")
         await run.reaches("waiting", approvals=1, turn=3)
-        await run.handle.signal("approve")
+        await run.handle.signal("approve", 2)
         result = await run.result()
         assert {"a.txt", "b.txt"} & world.files() == {"a.txt"}
         assert [(note.prompt, note.by) for note in result.turn_notes if note.prompt] == [

@@ -60,12 +60,16 @@ class Desk:
         self._attributes = attributes.given(workflow.info().typed_search_attributes)
         self._state.attributes_registered |= bool(self._attributes)
 
-    @workflow.signal(description='Answer "y": no input if one approval is open, else its number, id or name')
+    @workflow.signal(
+        description='Answer "y" to the approval of this number; without input, to the first question of the run'
+    )
     def approve(self, *args: Any) -> None:
         """Answer "y" to the open approval, or to the one that the input names."""
         self._receive("signal approve", args, lambda: read_verdict("approve", "y", args))
 
-    @workflow.signal(description='Answer "n": no input if one approval is open, else its number, id or name')
+    @workflow.signal(
+        description='Answer "n" to the approval of this number; without input, to the first question of the run'
+    )
     def deny(self, *args: Any) -> None:
         """Answer "n" to the open approval, or to the one that the input names."""
         self._receive("signal deny", args, lambda: read_verdict("deny", "n", args))

@@ -18,7 +18,7 @@ from abeyance.cli.doctor import tell_why
 from abeyance.cli.questions import ask_for_response, choose, confirm, json_or_text, show_question
 from abeyance.cli.story import decided
 from abeyance.contracts import ENDED
-from abeyance.errors import NoWorkerError, RefusedError
+from abeyance.errors import NoWorkerError, PayloadError, RefusedError
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval, JsonObject
@@ -155,12 +155,34 @@ async def _explained(runs: Runs, run: str, answers: list[JsonObject], refused: s
         which = (f"{approval['number']} {_what(approval)}" for approval in summary.approvals)
         told.append(f"They are: {'; '.join(which)}.")
     if summary.state in ENDED:
-        with suppress(NoWorkerError):
-            decisions = [d for d in (await runs.status(run)).decisions if d.approval]
-            for target in dict.fromkeys(answer["approval"] for answer in answers):
-                about = [d for d in decisions if target in (None, d.approval, d.id, d.name)]
-                told += [f"The answer to {decided(decision)}." for decision in about[-1:]]
+        told += await _last_words(runs, run, [answer["approval"] for answer in answers])
     return " ".join(told)
+
+
+async def _nothing_open(runs: Runs, run: str) -> str:
+    """Where a run stands in which nothing is open and, if it has ended, what was decided last."""
+    summary = await runs.summary(run)
+    if summary.state == "running" and summary.problem:
+        raise PayloadError(summary.problem)
+    told = [f"Nothing is open in {run}."]
+    if summary.state in ENDED:
+        told.append("It has ended.")
+    told.append(f"The run is {summary.state}.")
+    if summary.state in ENDED:
+        told += await _last_words(runs, run, [None])
+    told.append(f"What has happened in it: {starter()} show {quoted(run)}")
+    return " ".join(told)
+
+
+async def _last_words(runs: Runs, run: str, targets: list[int | str | None]) -> list[str]:
+    """What was decided last about each approval of an ended run; about any, where a target is `None`."""
+    told: list[str] = []
+    with suppress(NoWorkerError):
+        decisions = [d for d in (await runs.status(run)).decisions if d.approval]
+        for target in dict.fromkeys(targets):
+            about = [d for d in decisions if target in (None, d.approval, d.id, d.name)]
+            told += [f"The answer to {decided(decision)}." for decision in about[-1:]]
+    return told
 
 
 def _rule(run: str, verdict: str, by: str | None, comment: str | None, as_json: bool) -> None:
@@ -217,7 +239,7 @@ def _only_open(run: str, response: Any) -> str:
     if [a["number"] for a in known] == [1]:
         return f"1@{known[0]['digest']}" if known[0].get("digest") else "1"
     if not known:
-        fail(f"Nothing is open in {run}. What has happened in it: {starter()} show {quoted(run)}", 4)
+        fail(with_runs(lambda runs: _nothing_open(runs, run)), 4)
     given = "; ".join(f"{a['number']}{'@' + a['digest'][:8] if a.get('digest') else ''} for {_what(a)}" for a in known)
     words = "Without a terminal, an answer that names no approval can only be for the run's first question."
     return fail(f"{words} Say which you mean: {given}.", 2)
@@ -269,7 +291,7 @@ def _require_terminal(words: str) -> None:
 def _require_open(run: str) -> list[Approval]:
     approvals = with_runs(lambda runs: _open(runs, run))
     if not approvals:
-        fail(f"Nothing is open in {run}. What has happened in it: {starter()} show {quoted(run)}", 4)
+        fail(with_runs(lambda runs: _nothing_open(runs, run)), 4)
     return approvals
 
 

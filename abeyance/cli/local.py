@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from abeyance.cli._shared import Json, call, fail, say, say_json, say_quoted, settings, starter, temporal, user
-from abeyance.cli.questions import ask
+from abeyance.cli.questions import ask, forget_typed, understood, words_of
 from abeyance.cli.story import decided
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ async def _demonstrate(runs: Runs, given: Settings, agent: str, answer: str | No
         await _start(runs, given, agent, tell)
     ending = asyncio.ensure_future(runs.result(DEMO_RUN))
     asked: set[int] = set()
+    typing = _Typing()
     while not ending.done():
         status = await runs.status(DEMO_RUN)
         if status.problem:
@@ -121,7 +122,7 @@ async def _demonstrate(runs: Runs, given: Settings, agent: str, answer: str | No
         fresh = [approval for approval in status.approvals if approval.number not in asked]
         for approval in fresh:
             asked.add(approval.number)
-            await _decide(runs, approval, answer, ending, tell)
+            await _decide(runs, approval, answer, typing, ending, tell)
         await asyncio.wait({ending}, timeout=0.2)
     await _conclude(given, await ending, as_json)
 
@@ -152,6 +153,7 @@ async def _decide(
     runs: Runs,
     approval: Approval,
     answer: str | None,
+    typing: _Typing,
     ending: asyncio.Future[RunResult],
     tell: Callable[[str], None],
 ) -> None:
@@ -159,20 +161,20 @@ async def _decide(
     tell("The agent has stopped and asks:")
     if tell is say:
         ask(DEMO_RUN, approval)
+    response: Any = answer
     if answer is None and sys.stdin.isatty() and tell is say:
-        answer = await _typed(runs, approval, ending)
+        response = await _typed(runs, approval, typing, ending)
     elif answer is None:
         tell("Any of these decides, now or next month; `deny` in the place of `approve` keeps the files:")
         tell(f"  {starter()} approve {DEMO_RUN} {approval.number}")
         tell(f"  {temporal()} workflow signal -w {DEMO_RUN} --name approve --input {approval.number}")
         tell("  the Temporal UI: open the run, Send a Signal, approve")
-    if answer is not None:
+    if response is not None:
         from abeyance.errors import RefusedError
 
+        seen = {"approval": approval.number} | ({"digest": approval.digest} if approval.digest else {})
         try:
-            delivered = await runs.decide(
-                DEMO_RUN, [{"approval": approval.number, "response": answer, "by": user(), "comment": None}]
-            )
+            delivered = await runs.decide(DEMO_RUN, [seen | {"response": response, "by": user(), "comment": None}])
         except RefusedError as refused:
             tell(f"Not applied: {refused}")
         else:
@@ -180,23 +182,34 @@ async def _decide(
                 tell(f"Decided: {decided(decision)}")
 
 
-async def _typed(runs: Runs, approval: Approval, ending: asyncio.Future[RunResult]) -> str | None:
-    """What is typed at the terminal, or `None` if somebody else was faster."""
-    loop = asyncio.get_running_loop()
-    typed: asyncio.Future[str] = loop.create_future()
-
-    def read() -> None:
-        # A thread of its own, as a daemon: nothing can interrupt a read from the terminal.
-        line = sys.stdin.readline()
-        loop.call_soon_threadsafe(lambda: None if typed.done() else typed.set_result(line))
-
+async def _typed(runs: Runs, approval: Approval, typing: _Typing, ending: asyncio.Future[RunResult]) -> Any:
+    """The response that is typed at the terminal, or `None` if somebody else was faster; Ctrl-D leaves."""
+    # What was typed before cannot be meant as an answer.
+    typing.forget()
     say(
-        "Your answer (y, or n, which is what Enter alone means), or answer it from another terminal or the Temporal UI:"
+        f"Your answer ({words_of(approval)}; Enter alone is none, and Ctrl-D leaves without one), or answer it from "
+        "another terminal or the Temporal UI:"
     )
-    threading.Thread(target=read, daemon=True).start()
-    either: set[asyncio.Future[Any]] = {typed, ending}
-    while not typed.done():
-        await asyncio.wait(either, timeout=0.3, return_when=asyncio.FIRST_COMPLETED)
+    while True:
+        line = await _line(runs, approval, typing, ending)
+        if line is None:
+            return None
+        if not line:
+            say()
+            say(f"Nothing was decided; {DEMO_RUN} goes on waiting, and the next `demo` goes on with it.")
+            raise typer.Exit(130)
+        response, problem = understood(approval, line.strip()) if line.strip() else (None, "That is no answer.")
+        if not problem:
+            return response
+        say(problem)
+        say(f"Your answer ({words_of(approval)}):")
+
+
+async def _line(runs: Runs, approval: Approval, typing: _Typing, ending: asyncio.Future[RunResult]) -> str | None:
+    """The next line that is typed, empty at the end of the input; `None` if the question was answered elsewhere."""
+    while True:
+        if (line := await typing.line(within=0.3)) is not None:
+            return line
         if ending.done():
             return None
         status: RunStatus = await runs.status(DEMO_RUN)
@@ -205,8 +218,37 @@ async def _typed(runs: Runs, approval: Approval, ending: asyncio.Future[RunResul
             if elsewhere:
                 say(f"Decided elsewhere: {decided(elsewhere)}")
             return None
-    line = (await typed).strip().lower()
-    return {"yes": "y", "no": "n", "": "n"}.get(line, line)
+
+
+class _Typing:
+    """The lines that are typed at the terminal; one reader for all questions, so that none takes another's line."""
+
+    def __init__(self) -> None:
+        self._loop, self._lines = asyncio.get_running_loop(), asyncio.Queue[str]()
+        self._begun = False
+
+    def forget(self) -> None:
+        """Throw away what was typed so far."""
+        forget_typed()
+        while not self._lines.empty():
+            self._lines.get_nowait()
+        if not self._begun:
+            # A thread of its own, as a daemon: nothing can interrupt a read from the terminal.
+            threading.Thread(target=self._read, daemon=True).start()
+        self._begun = True
+
+    async def line(self, within: float) -> str | None:
+        """The next line, empty at the end of the input; `None` if none is typed within so many seconds."""
+        try:
+            return await asyncio.wait_for(self._lines.get(), within)
+        except TimeoutError:
+            return None
+
+    def _read(self) -> None:
+        line = "\n"
+        while line:
+            line = sys.stdin.readline()
+            self._loop.call_soon_threadsafe(self._lines.put_nowait, line)
 
 
 async def _conclude(given: Settings, result: RunResult, as_json: bool) -> None:

@@ -14,7 +14,7 @@ import typer
 
 from abeyance.cli._shared import age, asked_from, brief, quoted, say, starter
 from abeyance.matching import taken
-from abeyance.yes_no import meaning
+from abeyance.yes_no import TRUST, bare_word, meaning
 
 if TYPE_CHECKING:
     from abeyance.contracts import Approval
@@ -76,7 +76,14 @@ def options_of(approval: Approval) -> list[Option]:
         ]
     options = [Option(_json(option.response), option.response, brief(option.meaning)) for option in given]
     # Payloads hold the keys of objects in the order of the alphabet.
-    return sorted(options, key=lambda option: (meaning(option.response) is not True, meaning(option.response) is None))
+    return sorted(options, key=lambda option: _place(option.response))
+
+
+def _place(response: Any) -> int:
+    """Where an answer stands in a menu: a yes first, then a no, then all that is more than that, as trust is."""
+    said = meaning(response)
+    more = said is None or (isinstance(response, str) and bare_word(response) in TRUST)
+    return 2 if more else 0 if said else 1
 
 
 def choose(approvals: list[Approval]) -> Approval:
@@ -97,25 +104,38 @@ def choose(approvals: list[Approval]) -> Approval:
 
 def ask_for_response(approval: Approval) -> Any:
     """Have a person answer a question that is on the terminal already; returns the response."""
-    options = options_of(approval)
-    for option in options:
+    for option in options_of(approval):
         say(f"     {option.typed}: {option.meaning}" if option.meaning else f"     {option.typed}", hang=MARGIN)
-    words = [option.typed for option in options] or ["y", "n"]
-    free = not (approval.choices or approval.strict or options)
-    if free:
-        words.append("or any JSON")
     while True:
-        try:
-            response = chosen(options, prompt(f"Your answer ({', '.join(words)})"))
-        except ValueError as error:
-            say(f"That is broken JSON: {error}.")
-            continue
-        if approval.choices and response == RESULT:
+        typed = prompt(f"Your answer ({words_of(approval)})")
+        if RESULT in (approval.choices or ()) and typed.strip().casefold() == RESULT:
             return {RESULT: _result()}
-        problem = objection(approval, options, response)
+        response, problem = understood(approval, typed)
         if not problem:
             return response
-        say(f"{problem} Answer {', '.join(words)}; Ctrl-D leaves without an answer.")
+        say(problem)
+
+
+def words_of(approval: Approval) -> str:
+    """What may be typed at a question, for its prompt."""
+    options = options_of(approval)
+    words = [option.typed for option in options] or ["y", "n"]
+    if not (approval.choices or approval.strict or options):
+        words.append("or any JSON")
+    return ", ".join(words)
+
+
+def understood(approval: Approval, typed: str) -> tuple[Any, str]:
+    """The response that was typed at a question; or `None`, and why it is asked again."""
+    options = options_of(approval)
+    try:
+        response = chosen(options, typed)
+    except ValueError as error:
+        return None, f"That is broken JSON: {error}."
+    problem = objection(approval, options, response)
+    if problem:
+        return None, f"{problem} Answer {words_of(approval)}; Ctrl-D leaves without an answer."
+    return response, ""
 
 
 def objection(approval: Approval, options: list[Option], response: Any) -> str:
@@ -144,6 +164,8 @@ def chosen(options: list[Option], typed: str) -> Any:
         if wanted in (option.typed.casefold(), str(option.response).casefold()):
             return option.response
     if meaning(typed) is not None:
+        with suppress(ValueError):
+            return json_or_text(typed.strip())
         return typed.strip()
     meant = [option for option in options if option.meaning.casefold() == wanted]
     return meant[0].response if len(meant) == 1 else json_or_text(typed)
@@ -178,7 +200,7 @@ def confirm(words: str) -> bool:
     """Whether a person types a plain yes; anything else is asked again, but for a plain no and Enter alone."""
     while True:
         forget_typed()
-        typed = typer.prompt(f"{words} (y, or n, which is what Enter alone means)", default="n", show_default=False)
+        typed = typer.prompt(f"{words} (y or n; Enter alone is n)", default="n", show_default=False)
         if (said := meaning(typed)) is not None:
             return said
         say("Type y or n.")

@@ -57,7 +57,7 @@ class RunPage:
         lines = self._frame.locator("main li").filter(has_text="signal ")
         pairs = []
         for line in await lines.all():
-            words = await line.locator("code").all_inner_texts()
+            words = await line.locator("code:not(strong code)").all_inner_texts()
             if words:
                 pairs.append((words[0], words[1] if len(words) > 1 else None))
         return pairs

@@ -59,7 +59,7 @@ async def test_prompts_that_wait_are_seen(files: World, run_page: RunPage) -> No
     await run_page.send("approve")
     await run.reaches("waiting", approvals=1, turn=3)
     await run_page.shows("Waiting for their turn: 1", 'delete_files(paths=["b.txt"])')
-    await run_page.send("deny")
+    await run_page.send("deny", "2")
     await run_page.is_stated("Completed")
     assert files.files() == {"b.txt", "c.txt"}
 
@@ -87,7 +87,7 @@ async def test_talking_on_a_phone(files: World, run_page: RunPage) -> None:
     await run_page.send("deny")
     await run.reaches("waiting", turn=4)
     await run_page.shows("turn 4")
-    await run_page.send("deny")
+    await run_page.send("deny", "2")
     await run_page.shows("Listening for a prompt")
     await run_page.send("finish")
     await run_page.is_stated("Completed")

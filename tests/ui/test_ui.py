@@ -38,10 +38,10 @@ async def test_approve_with_an_empty_input(files: World, run_page: RunPage) -> N
     await expect(run_page.summary).to_have_text("file-manager: Delete old/january.txt and old/february.txt")
     await run_page.shows("Waiting for a person", 'delete_files(paths=["old/january.txt", "old/february.txt"])')
     await run_page.is_stated("Running")
-    assert (await run_page.to_send())[0] == ("approve", None)
+    assert (await run_page.to_send())[0] == ("approve", "1")
     await run_page.photograph("waiting")
     dialog, described = await run_page.choose("approve")
-    assert described == 'Answer "y": no input if one approval is open, else its number, id or name'
+    assert described == 'Answer "y" to the approval of this number; without input, to the first question of the run'
     assert old <= files.files()
     await run_page.submit(dialog)
     await run_page.is_stated("Completed")
@@ -53,7 +53,7 @@ async def test_approve_with_an_empty_input(files: World, run_page: RunPage) -> N
 async def test_deny_with_an_empty_input(files: World, run_page: RunPage) -> None:
     await asking(files, "file-manager", "Delete a.txt", run_page, "ui-deny")
     await run_page.shows("Waiting for a person")
-    assert (await run_page.to_send())[1] == ("deny", None)
+    assert (await run_page.to_send())[1] == ("deny", "1")
     await run_page.send("deny")
     await run_page.is_stated("Completed")
     assert "a.txt" in files.files()
@@ -63,9 +63,10 @@ async def test_deny_with_an_empty_input(files: World, run_page: RunPage) -> None
 async def test_respond_with_what_the_details_say(files: World, run_page: RunPage) -> None:
     """The JSON is taken from the page, and the person's words are put in the place of its own."""
     started = await asking(files, "trusted-file-manager", "Delete a.txt", run_page, "ui-respond")
-    await run_page.shows("Anything else")
-    signal, shown = (await run_page.to_send())[2]
-    answer = json.loads(shown or "") | {"response": "t", "by": "ann", "comment": "as agreed"}
+    await run_page.shows("Answer t")
+    [(signal, shown)] = [pair for pair in await run_page.to_send() if pair[0] == "respond"]
+    assert json.loads(shown or "") == {"approval": 1, "response": "t"}
+    answer = json.loads(shown or "") | {"by": "ann", "comment": "as agreed"}
     await run_page.send(signal, json.dumps(answer))
     await run_page.is_stated("Completed")
     assert "a.txt" not in files.files()
@@ -80,13 +81,14 @@ async def test_several_approvals_are_told_apart(files: World, run_page: RunPage)
     await run_page.shows("2 approvals are open", 'paths=["a.txt"]', 'paths=["b.txt"]')
     await run_page.photograph("several")
     to_send = await run_page.to_send()
-    assert [pair for pair in to_send if pair[0] == "approve"] == [("approve", "1"), ("approve", "2")]
+    numbered = [(signal, given) for signal, given in to_send if signal == "approve" and (given or "").isdecimal()]
+    assert numbered == [("approve", "1"), ("approve", "2")]
     await run_page.send(*next(pair for pair in to_send if pair == ("approve", "2")))
     await started.reaches("waiting", approvals=1)
     await run_page.shows("Waiting for a person", "Decided: 1")
-    assert ("deny", None) in await run_page.to_send()
+    assert ("deny", "1") in await run_page.to_send()
     assert files.files() == {"a.txt", "c.txt"}
-    await run_page.send("deny")
+    await run_page.send("deny", "1")
     await run_page.is_stated("Completed")
     assert files.files() == {"a.txt", "c.txt"}
 
@@ -96,7 +98,9 @@ async def test_nonsense_is_shown_as_refused(files: World, run_page: RunPage) -> 
     await asking(files, "file-manager", "Delete a.txt", run_page, "ui-refused")
     await run_page.shows("Waiting for a person")
     await run_page.send("approve", '{"approvall": 3}')
-    await run_page.shows("Refused: 1", "approve does not know the field 'approvall'. Known: approval, by, comment.")
+    await run_page.shows(
+        "Refused: 1", "approve does not know the field 'approvall'. Known: approval, by, comment, digest."
+    )
     await run_page.shows("Waiting for a person", 'delete_files(paths=["a.txt"])')
     await run_page.is_stated("Running")
     await run_page.photograph("refused")
