@@ -333,7 +333,7 @@ async def test_what_cannot_run_is_parked(agent: str, world: World) -> None:
 
 
 HARD_TO_CARRY = {
-    "deep": (b"[" * 400 + b"]" * 400, "nests deeper"),
+    "deep": (b"[" * 400 + b"]" * 400, "nested deeper"),
     "deeper": (b"[" * 100_000, "cannot be read"),
     "not a number": (b"NaN", "NaN or Infinity"),
 }
