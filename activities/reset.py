@@ -15,7 +15,7 @@ from temporalio.client import Client
 from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.contracts import TurnInput
-from activities.decisions import meaning
+from abeyance.yes_no import meaning
 from activities.questions import RESET
 from activities.strands_adapter import interrupt_ids
 
