@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import ctypes
 import json
 import os
 import signal
@@ -99,18 +100,25 @@ def _main() -> None:
     from abeyance.registry import load_agents
 
     registrations = load_agents(given["agents"])
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    # Nobody waits for the dead here: as zombies they keep their process ids, so that no signal reaches a stranger that
+    # was given one meanwhile.
     for line in sys.stdin:
         pid = os.fork()
         if pid == 0:
             sys.stdin.close()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            _die_with_the_nursery()
             try:
                 asyncio.run(_serve(given, json.loads(line), registrations))
             finally:
                 os._exit(0)
         print(pid, flush=True)
+
+
+def _die_with_the_nursery() -> None:
+    """Have the kernel end this process with its parent, which ends with the program that it forks for."""
+    parent_death_signal = 1
+    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
 async def _serve(given: dict[str, Any], order: dict[str, Any], registrations: Any) -> None:
