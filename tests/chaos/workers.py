@@ -6,6 +6,7 @@ import asyncio
 import ctypes
 import json
 import os
+import select
 import signal
 import subprocess
 import sys
@@ -47,6 +48,8 @@ class Nursery:
             start_new_session=True,
         )
         self.alive: dict[int, str] = {}
+        self._handles: dict[int, int] = {}
+        """A descriptor for each process: the system gives the ids of dead ones to others, whom no signal may reach."""
 
     def __enter__(self) -> Nursery:
         return self
@@ -57,6 +60,8 @@ class Nursery:
         assert self._parent.stdin
         self._parent.stdin.close()
         self._parent.wait(10)
+        for handle in self._handles.values():
+            os.close(handle)
 
     def fork(self, task_queue: str, fault: str = "", *, lacks: Sequence[str] = (), cached: int = 0) -> int:
         """Start a worker; gives its process id.
@@ -73,24 +78,30 @@ class Nursery:
         print(json.dumps(order), file=self._parent.stdin, flush=True)
         pid = int(self._parent.stdout.readline())
         self.alive[pid] = task_queue
+        for gone in [known for known in self._handles if self.has_died(known)]:
+            os.close(self._handles.pop(gone))
+        with suppress(ProcessLookupError):
+            self._handles[pid] = os.pidfd_open(pid)
         return pid
 
     def kill(self, pid: int, number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to a worker of this nursery."""
         self.alive.pop(pid, None)
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+        self.signal(pid, number)
 
     def signal(self, pid: int, number: signal.Signals) -> None:
         """Send a signal to a worker that goes on being one of this nursery."""
-        with suppress(ProcessLookupError):
-            os.kill(pid, number)
+        if pid in self._handles:
+            with suppress(ProcessLookupError):
+                signal.pidfd_send_signal(self._handles[pid], number)
 
     def has_died(self, pid: int) -> bool:
         """Whether a worker is gone."""
-        with suppress(OSError):
-            return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
-        return True
+        if pid not in self._handles:
+            return True
+        ended = select.poll()
+        ended.register(self._handles[pid], select.POLLIN)
+        return bool(ended.poll(0))
 
 
 def _main() -> None:
