@@ -9,6 +9,7 @@ import sys
 import uuid
 from collections.abc import Awaitable, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from google.protobuf.duration_pb2 import Duration
@@ -28,8 +29,10 @@ from temporalio.worker import Worker
 
 from abeyance import attributes
 from abeyance.attributes import APPROVALS, LOST, MORE, TYPES, Lookup, check, query, register, values, word
-from abeyance.contracts import TURN_ACTIVITY, Question, RunRequest, TurnInput, TurnResult
+from abeyance.contracts import TURN_ACTIVITY, Question, RunRequest, TurnInput, TurnResult, Work
+from abeyance.conversation_ids import next_id
 from abeyance.devserver import temporal_binary
+from abeyance.formats import FORMAT
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.conftest import Start
@@ -311,7 +314,10 @@ async def test_only_history_decides(client: Client, second: bool | None, upserts
     @activity.defn(name=TURN_ACTIVITY)
     async def turn(given: TurnInput) -> TurnResult:
         asked = [Question("q", "ask")] if given.number == 1 else []
-        return TurnResult("end_turn", "", "", {}, questions=asked, attributes=next(said))
+        delta: dict[str, Any] = {"messages": []}
+        known = next_id(given.conversation, delta)
+        more: dict[str, Any] = {"work": Work(1, "worker"), "format": FORMAT, "attributes": next(said)}
+        return TurnResult("interrupt" if asked else "end_turn", "", known, delta, questions=asked, **more)
 
     queue = f"queue-{uuid.uuid4().hex[:8]}"
     async with Worker(client, task_queue=queue, workflows=[AgentRun], activities=[turn]):
