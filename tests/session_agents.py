@@ -46,6 +46,11 @@ def clerk_too(context: AgentContext) -> Agent:
     return clerk(context)
 
 
+@agent("careless-clerk", description="Another one, whose notes may be made twice", repeatable=["note"])
+def careless_clerk(context: AgentContext) -> Agent:
+    return clerk(context)
+
+
 @agent("clerk", description="Notes what it is told; asks before some notes", once_only=["note", "ask"])
 def clerk(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)

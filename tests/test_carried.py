@@ -142,7 +142,7 @@ async def test_a_run_that_was_reset_does_not_take_its_former_self_for_its_own_wr
     name: str,  # noqa: F811
 ) -> None:
     async with start_world(sessions=place) as world:
-        run = await begin(world, name, "note one", "clerk", interactive=True)
+        run = await begin(world, name, "note one", "careless-clerk", interactive=True)
         await listening(run, 1)
         point = [e for e in (await run.handle.fetch_history()).events if e.event_type == TASK_DONE][-1].event_id
         await run.handle.signal("say", "note two")
@@ -162,14 +162,14 @@ async def test_a_run_that_was_reset_does_not_take_its_former_self_for_its_own_wr
         assert f"was written by {run.id}/" in (status.problem or "")
         await run.handle.signal("retry")
         await run.result()
-        stored = await Sessions(place).load(name, "clerk")
+        stored = await Sessions(place).load(name, "careless-clerk")
         assert stored
         assert "note other" in str(stored.messages)
 
 
 async def test_a_run_that_is_reset_to_before_it_continued_as_new(impatient: Client, start_world: Start) -> None:  # noqa: F811
     async with start_world(impatient) as world:
-        run = latest(await world.start("clerk", "note 1", interactive=True))
+        run = latest(await world.start("careless-clerk", "note 1", interactive=True))
         first = (await run.handle.describe()).run_id
         await listening(run, 1)
         point = [e for e in (await run.handle.fetch_history()).events if e.event_type == TASK_DONE][-1].event_id

@@ -186,7 +186,7 @@ async def test_any_worker_reads_the_conversation_from_the_history(start_world: S
 async def test_a_reset_takes_the_conversation_back(start_world: Start) -> None:
     """To where it stood at that point of the history, although this worker knows how it went on."""
     async with start_world() as world:
-        run = await world.start("clerk", "hello", interactive=True)
+        run = await world.start("careless-clerk", "hello", interactive=True)
         for turn in (1, 2, 3):
             await listening(run, turn)
             points = [e for e in (await run.handle.fetch_history()).events if e.event_type == TASK_DONE]
