@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from temporalio.api.common.v1 import Payload
+from temporalio.common import RawValue
 from temporalio.converter import (
     BinaryNullPayloadConverter,
     BinaryPlainPayloadConverter,
@@ -91,8 +92,10 @@ class WorkerPayloadConverter(CompositePayloadConverter):
     def from_payloads(self, payloads: Sequence[Payload], type_hints: list[type] | None = None) -> list[Any]:
         """Decode payloads; one without a type hint that cannot be decoded becomes an `Undecodable`."""
         if type_hints is not None:
+            # A signal of an unknown name is given its payloads as they are.
+            raw = all(hint is RawValue for hint in type_hints)
             for payload in payloads:
-                if payload.metadata.get("encoding") == EXPLAINED:
+                if payload.metadata.get("encoding") == EXPLAINED and not raw:
                     raise PayloadError(f"A payload cannot be read. {payload.data.decode()}")
             return super().from_payloads(payloads, type_hints)
         return [self._read(payload) for payload in payloads]
