@@ -90,7 +90,9 @@ async def _as_second_argument(client: Client, description: WorkflowExecutionDesc
         await asyncio.sleep(0.3)
         with suppress(RPCError):
             seen = await handle.describe()
-            believed |= bool(seen.raw_description.pending_activities)
+            # That its past is looked into is no belief yet.
+            pending = seen.raw_description.pending_activities
+            believed |= any(activity.activity_type.name == TURN_ACTIVITY for activity in pending)
     with suppress(RPCError):
         await handle.terminate("a forgery")
     door = "a second argument and a cron schedule" if cron else "a second argument"
