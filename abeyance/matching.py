@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from abeyance.answers import Answer, flaw
 from abeyance.contracts import Approval, Decision
+from abeyance.options import same
 from abeyance.yes_no import as_delivered, meaning
 
 if TYPE_CHECKING:
@@ -168,13 +169,9 @@ def taken(approval: Approval, response: Any) -> tuple[Any, str]:
         return response, ""
     if meaning(response) is not None:
         return as_delivered(response), ""
-    typed = response.strip().casefold() if isinstance(response, str) else None
     for option in approval.options:
-        offer = option.response
-        if typed is not None and isinstance(offer, str) and offer.strip().casefold() == typed:
-            return offer, ""
-        if type(offer) is type(response) and offer == response:
-            return response, ""
+        if same(option.response, response):
+            return option.response, ""
     offers = [json.dumps(option.response, ensure_ascii=False)[:80] for option in approval.options]
     more = f" and {len(offers) - SHOWN_OPTIONS} more" if len(offers) > SHOWN_OPTIONS else ""
     also = f", or one of the answers that the agent offers: {', '.join(offers[:SHOWN_OPTIONS])}{more}" if offers else ""

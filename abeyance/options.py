@@ -28,12 +28,19 @@ def offered(reason: Any, inputs: Iterable[Any], declared: Iterable[Any] = ()) ->
     given = reason.get("options") if isinstance(reason, dict) else None
     parts = [part for value in inputs for part in _parts(value)]
     found: list[Option] = []
-    if isinstance(given, (dict, list)) and given and not any(_same(part, given) for part in parts):
+    if isinstance(given, (dict, list)) and given and not any(same(part, given) for part in parts):
         pairs = given.items() if isinstance(given, dict) else [(item, "") for item in given]
         found = [Option(response, label) for response, label in pairs if _is_offer(response, label, parts)]
     known = [option.response for option in found]
-    found += [Option(answer, "") for answer in declared if not any(_same(answer, other) for other in known)]
+    found += [Option(answer, "") for answer in declared if not any(same(answer, other) for other in known)]
     return found[:MOST_OPTIONS]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two answers are the same: strings in any case, other JSON values of one type, as 1 is not true."""
+    if isinstance(one, str) and isinstance(other, str):
+        return one.strip().casefold() == other.strip().casefold()
+    return type(one) is type(other) and bool(one == other)
 
 
 def _is_offer(response: Any, label: Any, parts: list[Any]) -> bool:
@@ -43,7 +50,7 @@ def _is_offer(response: Any, label: Any, parts: list[Any]) -> bool:
     if said is not None and labelled is not None and said != labelled:
         return False
     # A plain yes or no is what it is, whoever wrote it; anything else that the input holds is the model's own.
-    return said is not None or not any(_same(part, response) for part in parts)
+    return said is not None or not any(same(part, response) for part in parts)
 
 
 def _parts(value: Any) -> Iterator[Any]:
@@ -56,10 +63,3 @@ def _parts(value: Any) -> Iterator[Any]:
             waiting += [*part.values(), *part]
         elif isinstance(part, list):
             waiting += part
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Whether two JSON values are the same; Python itself takes 1 and True for it."""
-    if isinstance(one, str) and isinstance(other, str):
-        return one.strip().casefold() == other.strip().casefold()
-    return type(one) is type(other) and bool(one == other)
