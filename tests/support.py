@@ -22,7 +22,7 @@ from abeyance.converter import data_converter
 from abeyance.settings import Settings
 
 ROOT = Path(__file__).resolve().parent.parent
-PATIENCE = 300.0
+PATIENCE = 120.0
 """How many seconds a state that must come is waited for, on a machine that is busy with other things as well.
 
 It is no measure: a test that passes does not take longer for it.

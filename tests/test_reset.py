@@ -84,7 +84,7 @@ async def test_a_reset_of_a_reset_asks_about_what_the_first_was_answered(world: 
     status = await asked(run, "reset", 2)
     assert len(status.resets) == 2
     assert counted(world.workspace, run.id)["step 1"] == 1
-    await run.handle.signal("deny")
+    await run.handle.signal("deny", 2)
     await run.result()
 
 
