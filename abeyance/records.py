@@ -28,6 +28,7 @@ CALL: Mapping[str, type | tuple[type, ...]] = {
     "inner_left_out": int,
     "attempt": int,
     "died_on": list,
+    "stopped": bool,
 }
 INNER = {"tool": str, "started_at": str, "input": str, "starts": int, "once": bool, "status": str, "ended_at": str}
 REQUIRED_OF_CALL = ("tool", "started_at", "worker")

@@ -16,7 +16,9 @@ def doubt_about(call: Call, *, runs_agent: bool) -> dict[str, Any]:
         runs_agent: whether the call runs a sub-agent.
     """
     reason: dict[str, Any] = {
-        "message": "The worker died while this call ran. It may or may not have taken effect.",
+        "message": "The worker died while this call ran. It may or may not have taken effect."
+        if call.running
+        else "This call had stopped to ask a person. How far it had come was not kept, so it can only begin anew.",
         "started_at": call.started_at,
         "worker": call.worker,
         "starts": call.starts,

@@ -25,11 +25,9 @@ from abeyance.tools import INVOCATION_KEY, TurnFacts
 from activities.exits import CANCELLED, TurnEndsError
 from activities.faults import Faults
 from activities.heartbeat import Heartbeat, TurnLostError
-from activities.journal import InnerCall, Journal
+from activities.journal import INTERRUPTED, NOT_STARTED, InnerCall, Journal
 from activities.once_only import OnceOnly, Path
 from activities.prevented import brief
-
-NOT_STARTED = "not started"
 
 
 @dataclass(frozen=True)
@@ -151,10 +149,10 @@ async def run_inside(
                 if isinstance(event, ToolResultEvent):
                     status = str(event.tool_result["status"])
                 elif isinstance(event, ToolInterruptEvent):
-                    status = "interrupted"
+                    status = INTERRUPTED
                 yield event
     except InterruptException:
-        status = "interrupted"
+        status = INTERRUPTED
         raise
     except Exception:
         status = "error"

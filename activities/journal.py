@@ -39,6 +39,9 @@ UNIQUE_ID_LENGTH = 20
 """Tool-use ids of this length are random: Bedrock's, Anthropic's and OpenAI's are longer."""
 
 
+NOT_STARTED, INTERRUPTED = "not started", "interrupted"
+"""How calls inside a call end that have taken no effect, as far as their tools keep to it."""
+
 MOST_INNER = 30
 """Of the calls inside one call, as many are told; of more, those that have ended first are left out."""
 
@@ -86,6 +89,7 @@ class Call:
         unrecorded: whether it may have run since, in an execution that left no record.
         attempt: which attempt at its turn has started it last.
         died_on: the workers that died while it ran, where nobody knows of another reason.
+        stopped: whether it has stopped to ask a person, and begins anew: nothing holds how far it had come.
     """
 
     tool: str
@@ -104,11 +108,21 @@ class Call:
     unrecorded: bool = False
     attempt: int = 0
     died_on: list[str] = field(default_factory=list)
+    stopped: bool = False
+
+    @property
+    def in_doubt(self) -> bool:
+        """Whether it, or a once-only call inside it, may have taken effect in a start that came to no end."""
+        return self.running or (self.stopped and self._has_acted_inside())
+
+    def _has_acted_inside(self) -> bool:
+        acted = (told for told in self.inner.values() if told["status"] not in (NOT_STARTED, INTERRUPTED))
+        return self.once and (self.inner_left_out > 0 or any(told["once"] for told in acted))
 
     def as_json(self) -> JsonObject:
         """The call as the record holds it; what it has not is left out, as workers before this one wrote it."""
         made = asdict(self)
-        for name in ("inner", "inner_left_out", "unrecorded", "attempt", "died_on"):
+        for name in ("inner", "inner_left_out", "unrecorded", "attempt", "died_on", "stopped"):
             if not made[name]:
                 del made[name]
         return made
@@ -159,6 +173,7 @@ class Journal:
         told: JsonObject = (record or {}).get("work", {})
         self.failure: str | None = told.get("failure")
         self._why: dict[str, str] = {}
+        self._resumable: set[str] = set()
         self._returned: dict[str, str] = {}
         self._ran: list[JsonObject] = told.get("ran", [])
         self._ran_count: int = told.get("ran_count", 0)
@@ -329,10 +344,17 @@ class Journal:
                 call.attempt = 0
             self._changed()
 
-    def withdrawn(self, key: str) -> None:
-        """Note that a call has stopped by itself, to ask a person: it is not in doubt, but how often it ran counts."""
+    def withdrawn(self, key: str, *, resumable: bool = False) -> None:
+        """Note that a call has stopped by itself, to ask a person: it is not in doubt, but how often it ran counts.
+
+        Args:
+            key: its tool-use id.
+            resumable: whether it goes on from where it has stopped, once the turn has ended with its question.
+        """
         with self._lock:
-            self.calls[key].running = False
+            self.calls[key].running, self.calls[key].stopped = False, True
+            if resumable:
+                self._resumable.add(key)
             self._changed()
 
     def batch_closed(self) -> None:
@@ -384,9 +406,13 @@ class Journal:
             return self.calls[path].starts if path in self.calls else 0
 
     def unfinished(self) -> JsonObject:
-        """The calls that were started and have not finished, as JSON."""
+        """The calls that were started and have not finished, as JSON, for the turn after this one's questions."""
         with self._lock:
-            return {key: call.as_json() for key, call in self.calls.items() if call.result is None}
+            return {
+                key: replace(call, stopped=call.stopped and key not in self._resumable).as_json()
+                for key, call in self.calls.items()
+                if call.result is None
+            }
 
     def read(self) -> tuple[int, JsonObject | None]:
         """The version of the record, and the record."""

@@ -210,7 +210,7 @@ class Steps:
             return
         before = self._journal.calls.get(key)
         # What was running when its worker died may have taken effect: nobody may be told that it did not run.
-        if not (before and before.running) and (ruling := self._decisions.ruling(context)) is not None:
+        if not (before and before.in_doubt) and (ruling := self._decisions.ruling(context)) is not None:
             yield ruling if isinstance(ruling, ToolInterruptEvent) else ToolResultEvent(ruling)
             return
         once = self._is_once_only(context) or bool(before and before.once)
@@ -225,7 +225,7 @@ class Steps:
                 inner_left_out=before.inner_left_out,
                 died_on=before.died_on,
             )
-            if before.running and (once or len(before.died_on) >= MOST_DEATHS):
+            if before.in_doubt and (once or len(before.died_on) >= MOST_DEATHS):
                 if settled := self._settle_doubt(context, before, recorded=before is known):
                     before.instead = "answered"
                     yield ToolResultEvent(await self._finish(key, settled, once=once))
@@ -242,18 +242,18 @@ class Steps:
             with inside(place), looking_back(self._decisions.looks_back(key)):
                 async for event in next_fn(context):
                     if isinstance(event, ToolInterruptEvent):
-                        await self._withdraw(key, once=once)
+                        await self._withdraw(context, once=once)
                     if isinstance(event, ToolResultEvent):
                         result = event
                     else:
                         yield event
         except InterruptException:
-            await self._withdraw(key, once=once)
+            await self._withdraw(context, once=once)
             raise
         # What has run inside may have made it so.
         once = once or self._journal.calls[key].once
         if result is not None and self._decisions.any_unreadable:
-            await self._withdraw(key, once=once)
+            await self._withdraw(context, once=once)
             yield result
         elif result is not None:
             self._note_swallowed(key)
@@ -286,9 +286,11 @@ class Steps:
         if question := self._decisions.swallowed(key):
             self._journal.remark(key, f"It asked {question!r} and went on without an answer.")
 
-    async def _withdraw(self, key: str, *, once: bool) -> None:
-        self._journal.withdrawn(key)
-        await self._write(barrier=once)
+    async def _withdraw(self, context: ExecuteToolContext, *, once: bool) -> None:
+        resumable = agent_of(context.tool) is not None and not self._decisions.any_unreadable
+        self._journal.withdrawn(context.tool_use["toolUseId"], resumable=resumable)
+        await self._write(barrier=once or self._journal.calls[context.tool_use["toolUseId"]].once)
+        self._faults.at("withdrawn")
 
     async def _finish(self, key: str, result: ToolResult, *, once: bool) -> ToolResult:
         if self._attempt.cancel.is_set():
@@ -387,7 +389,7 @@ class Steps:
         if isinstance(response, str) and response.strip().lower() == "retry":
             return None
         text = (
-            "This call may or may not have taken effect: its worker died while it ran, or left no record of it. "
+            "This call may or may not have taken effect: it came to no end that is known. "
             "A person decided to skip it: it was not run again."
         )
         # The mark that Strands itself sets: no hook of the agent's may have the call made again.

@@ -108,6 +108,27 @@ def below_approved(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("clerk", {"input": "go"}), "Done."], [clerk.as_tool()])
 
 
+@agent("below-asks", once_only=["charge"], description="Charges unasked and then asks: a sub-agent, or a tool's code")
+def below_asks(context: AgentContext) -> Agent:
+    def hook(event: BeforeToolCallEvent) -> None:
+        if event.tool_use["name"] == "look":
+            ask(event)
+
+    script = [charge("ada"), look("b"), "Paid."]
+    tools = [charging(context), looking(context)]
+
+    @tool(context=True)
+    def by_code(tool_context: ToolContext) -> str:
+        """Run an agent, then ask."""
+        worker(context, "inner", [charge("ada"), "Paid."], tools)("go")
+        return str(tool_context.interrupt("sure"))
+
+    clerk = worker(context, "clerk", script, tools, hooks=[hook])
+    name = "by_code" if context.options.get("by_code") else "clerk"
+    given = {} if name == "by_code" else {"input": "go"}
+    return _build(context, [ToolCall(name, given), "Done."], [clerk.as_tool(), by_code])
+
+
 @agent("two-ask", description="Two sub-agents, one of them two levels down, that ask about the same")
 def two_ask(context: AgentContext) -> Agent:
     def charger(name: str) -> Agent:

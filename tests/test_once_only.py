@@ -95,6 +95,52 @@ async def test_a_call_that_had_an_approved_call_inside_is_once_only(queue: World
 
 
 @pytest.mark.processes
+@pytest.mark.parametrize("answer", ["skip", "retry"])
+async def test_a_sub_agent_whose_question_was_lost_does_not_act_again(
+    answer: str, queue: World, nursery: Nursery
+) -> None:
+    """Its worker dies between its question and the turn's end: how far it had come is lost, and it begins anew."""
+    doomed = nursery.fork(queue.settings.task_queue, "withdrawn:1")
+    run = await queue.start("below-asks", "go")
+    await dead(nursery, doomed)
+    nursery.fork(queue.settings.task_queue)
+    approval = (await run.reaches("waiting", approvals=1)).approvals[0]
+    assert (approval.name, approval.tool) == ("in-doubt", "clerk")
+    assert "had stopped to ask" in approval.reason["message"]
+    assert approval.reason["inside"][0].startswith('charge {"to": "ada"}')
+    await run.handle.signal("respond", {"approval": 1, "response": answer})
+    if answer == "retry":
+        assert (await run.reaches("waiting", approvals=1, turn=2)).approvals[0].name != "in-doubt"
+        await run.handle.signal("respond", {"approval": 2, "response": "y"})
+    await run.result()
+    assert done(queue, run, "charge") == ["ada 1"] + ["ada 2"] * (answer == "retry")
+    assert done(queue, run, "look") == ["b"] * (answer == "retry")
+
+
+async def test_a_sub_agent_goes_on_after_its_question(start_world: Start) -> None:
+    async with start_world() as world:
+        run = await world.start("below-asks", "go")
+        await run.reaches("waiting", approvals=1)
+        await run.handle.signal("respond", {"approval": 1, "response": "y"})
+        result = await run.result()
+        assert [approval.name for approval in result.approvals] != ["in-doubt"]
+        assert (done(world, run, "charge"), done(world, run, "look")) == (["ada 1"], ["b"])
+
+
+async def test_code_that_acts_and_then_asks_does_not_act_again_unasked(start_world: Start) -> None:
+    """Strands runs a tool from its beginning once its question is answered: what ran inside would run twice."""
+    async with start_world() as world:
+        run = await world.start("below-asks", "go", options={"by_code": True})
+        assert (await run.reaches("waiting", approvals=1)).approvals[0].name == "sure"
+        await run.handle.signal("respond", {"approval": 1, "response": "y"})
+        approval = (await run.reaches("waiting", approvals=1, turn=2)).approvals[0]
+        assert (approval.name, approval.tool) == ("in-doubt", "by_code")
+        await run.handle.signal("respond", {"approval": 2, "response": "skip"})
+        await run.result()
+        assert done(world, run, "charge") == ["ada 1"]
+
+
+@pytest.mark.processes
 async def test_a_retry_repeats_what_is_inside_and_counts_it(queue: World, nursery: Nursery) -> None:
     """What the question says of `retry` is so, and the tool can tell: same key, another attempt."""
     run = await killed(queue, nursery, "below-once", "c")
