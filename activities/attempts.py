@@ -25,7 +25,7 @@ from abeyance.contracts import JsonObject
 from abeyance.errors import AbeyanceError, UnknownAgentError, UnknownToolError
 from activities.failures import chain_of
 from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
-from activities.journal import Call, Journal
+from activities.journal import Journal
 
 MOST_DEATHS = 3
 """How many workers may die at one step of a turn, known to be there, before a person is asked."""
@@ -74,11 +74,13 @@ class Attempts:
         self.moved: Callable[[], object] = lambda: None
         """Called, from any thread, when the turn is over the step at which workers have died."""
         if self.died:
-            for call in journal.calls.values():
-                if call.running and call.attempt == number - 1:
-                    call.died_on = [*call.died_on, call.worker]
+            # Not only the attempt before: the server may have given one in between to a worker that had just died.
+            silent = set(range(1, number)) - {self._failed, made}
+            killed = [call for call in journal.calls.values() if call.running and call.attempt in silent]
+            for call in killed:
+                call.died_on, call.attempt = [*call.died_on, call.worker], 0
             at = left.get("at") or {}
-            if at.get("attempt") == number - 1 and not any(map(self._was_running, journal.calls.values())):
+            if at.get("attempt") in silent and not killed:
                 self._deaths = [*(death for death in self._deaths if death["mark"] == at["mark"]), at]
 
     @property
@@ -95,8 +97,9 @@ class Attempts:
         return [known] if known else []
 
     def fails(self) -> None:
-        """Note that the current attempt reports how it has ended."""
+        """Note that the current attempt reports how it has ended: no call of it has killed its worker."""
         self._failed, self._at = self.number, {}
+        self._journal.cleared()
 
     def require_hope(self) -> None:
         """Raises `WorkersDiedError` if too many workers have died at the step that comes now."""
@@ -155,9 +158,6 @@ class Attempts:
             return ApplicationError(f"{lacked} {asked}", type=type(lacked).__name__, non_retryable=True)
         delay = min(0.5 * 1.5 ** min(count, 10), 5.0) * random.uniform(0.5, 1.5)  # noqa: S311 - no secret
         return ApplicationError(str(lacked), type=type(lacked).__name__, next_retry_delay=timedelta(seconds=delay))
-
-    def _was_running(self, call: Call) -> bool:
-        return call.running and call.attempt == self.number - 1
 
 
 _SHAPE: dict[str, type] = {"failed": int, "failure": str, "silent": int, "deaths": list, "at": dict, "lacking": dict}

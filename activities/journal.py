@@ -409,7 +409,7 @@ class Journal:
         """The calls that were started and have not finished, as JSON, for the turn after this one's questions."""
         with self._lock:
             return {
-                key: replace(call, stopped=call.stopped and key not in self._resumable).as_json()
+                key: replace(call, attempt=0, stopped=call.stopped and key not in self._resumable).as_json()
                 for key, call in self.calls.items()
                 if call.result is None
             }

@@ -6,15 +6,17 @@ import asyncio
 import uuid
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from temporalio.client import Client
 from temporalio.exceptions import TemporalError
 
-from abeyance.contracts import RunStatus
+from abeyance.contracts import JsonObject, RunStatus
 from abeyance.settings import Settings
-from activities.attempts import MOST_DEATHS
+from activities.attempts import MOST_DEATHS, Attempts
+from activities.journal import Call, Journal
 from tests.chaos.workers import Nursery
 from tests.journal_agents import counted
 from tests.processes import address_of
@@ -81,6 +83,32 @@ async def test_a_tool_that_kills_is_asked_about(queue: World, nursery: Nursery) 
         await run.handle.signal("respond", {"approval": 2, "response": "retry"})
         await run.result()
     assert counted(queue.workspace, run.id)["step 1"] == 1
+
+
+def test_attempts_that_nobody_makes_hide_no_death() -> None:
+    """The server may give a turn to a worker that has just died: the next one knows all the same who died in what."""
+    calls: JsonObject = {}
+    left: object = None
+    for number in range(1, 2 * MOST_DEATHS, 2):
+        # Each even attempt leaves nothing.
+        journal = Journal(None, calls)
+        past = Attempts(left, number, f"{number}@here", journal, timedelta(0))
+        left = next(iter(past.read()), None)
+        died_on = journal.calls["x"].died_on if calls else []
+        started = Call("step", "2026-01-01", f"{number}@here", attempt=number, died_on=died_on)
+        calls = {"x": started.as_json()}
+    journal = Journal(None, calls)
+    Attempts(left, 2 * MOST_DEATHS, "new@here", journal, timedelta(0))
+    assert len(journal.calls["x"].died_on) == MOST_DEATHS
+
+
+def test_an_attempt_that_reports_its_end_has_killed_nobody() -> None:
+    journal = Journal(None, {"x": Call("step", "2026-01-01", "1@here", attempt=1).as_json()})
+    Attempts(None, 1, "1@here", journal, timedelta(0)).fails()
+    assert journal.unfinished()["x"].get("attempt", 0) == 0
+    journal = Journal(None, {"x": journal.calls["x"].as_json()})
+    Attempts(None, 3, "3@here", journal, timedelta(0))
+    assert journal.calls["x"].died_on == []
 
 
 @pytest.mark.parametrize(
