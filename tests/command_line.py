@@ -4,50 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
+from tests.forks import WITHOUT_STRANDS, run
 from tests.support import PATIENCE, ROOT
-
-NO_STRANDS = """
-import sys
-
-
-class NoStrands:
-    def find_spec(self, name, path=None, target=None):
-        if name == "strands" or name.startswith("strands."):
-            sys.stderr.write("STRANDS WAS IMPORTED")
-            raise ImportError("a command that only talks to Temporal must not import Strands")
-
-
-sys.meta_path.insert(0, NoStrands())
-"""
 
 
 class Cli:
     """Runs `starter.py` against a server; commands that only talk to Temporal are kept from importing Strands."""
 
-    def __init__(self, env: Mapping[str, str], guard: Path):
-        (guard / "sitecustomize.py").write_text(NO_STRANDS)
+    def __init__(self, env: Mapping[str, str]):
         self.bare = dict(env)
-        self.env = self.bare | {"PYTHONPATH": os.pathsep.join([str(guard), str(ROOT)])}
+        self.env = self.bare | {WITHOUT_STRANDS: "1"}
 
     async def __call__(self, *arguments: str, status: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        done = await asyncio.to_thread(
-            subprocess.run,
-            [sys.executable, "starter.py", *arguments],
-            cwd=ROOT,
-            env=self.env | env,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            timeout=PATIENCE,
-            check=False,
-        )
+        done = await asyncio.to_thread(run, [sys.executable, "starter.py", *arguments], self.env | env, ROOT, PATIENCE)
         assert done.returncode == status, f"{arguments} gave {done.returncode}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
         assert "STRANDS" not in done.stderr

@@ -26,6 +26,7 @@ from temporalio.testing import WorkflowEnvironment
 
 from abeyance.devserver import PRAGMAS, temporal_binary
 from abeyance.settings import Settings
+from tests.forks import Forked, launch
 from tests.support import PATIENCE, ROOT, until
 
 AGENTS = "agents,tests.agents"
@@ -67,7 +68,7 @@ def environment(address: str, settings: Settings | None = None, **more: str) -> 
 class ChildProcess:
     """A process that a test started, in a session of its own."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path):
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path):
         self._process = process
         self._log = log
 
@@ -103,7 +104,7 @@ class ChildProcess:
             return not self.running
 
         await until(look, what=f"process {self.pid} to end, which says: {self.output}", patience=patience)
-        return int(self._process.returncode)
+        return int(self._process.returncode or 0)
 
     async def says(self, text: str, times: int = 1) -> str:
         """Wait until it has written `text` so many times; gives all that it has written."""
@@ -132,10 +133,8 @@ def is_alive(pid: int) -> bool:
 @contextmanager
 def started(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> Iterator[ChildProcess]:
     """Start a program without a terminal; whatever is left of it when the block ends is killed."""
-    with log.open("ab") as out:
-        process = subprocess.Popen(
-            command, cwd=cwd, env=env, stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True
-        )
+    with log.open("ab") as out, Path(os.devnull).open("rb") as nothing:
+        process = launch(command, env, cwd, nothing.fileno(), out.fileno(), out.fileno())
     child = ChildProcess(process, log)
     try:
         yield child
@@ -254,7 +253,7 @@ async def time_skipping() -> WorkflowEnvironment:
 class Terminal(ChildProcess):
     """A program on a terminal of its own, as a person would have it."""
 
-    def __init__(self, process: subprocess.Popen[bytes], log: Path, master: int):
+    def __init__(self, process: subprocess.Popen[bytes] | Forked, log: Path, master: int):
         super().__init__(process, log)
         self._master = master
         log.touch()
@@ -281,9 +280,7 @@ class Terminal(ChildProcess):
 def on_terminal(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> Iterator[Terminal]:
     """Start a program on a new terminal; whatever is left of it when the block ends is killed."""
     master, slave = pty.openpty()
-    process = subprocess.Popen(
-        command, cwd=cwd, env=env, stdin=slave, stdout=slave, stderr=slave, start_new_session=True
-    )
+    process = launch(command, env, cwd, slave, slave, slave)
     os.close(slave)
     terminal = Terminal(process, log, master)
     try:

@@ -40,12 +40,13 @@ def short(seconds: float = 1.0) -> float:
 
 async def until(look: Callable[[], Awaitable[T | None]], *, what: str, patience: float = PATIENCE) -> T:
     """Ask `look` again and again until it gives something true; fail, saying `what`, when patience is over."""
-    end = time.monotonic() + patience
+    end, pause = time.monotonic() + patience, 0.03
     while True:
         if seen := await look():
             return seen
         assert time.monotonic() < end, f"waited {patience:g} s in vain: {what}"
-        await asyncio.sleep(0.05)
+        await asyncio.sleep(pause)
+        pause = min(1.2 * pause, 0.3)
 
 
 def with_converter(client: Client, settings: Settings) -> Client:

@@ -34,7 +34,7 @@ def settings(workspace: Path, tmp_path: Path) -> Settings:
 @pytest.fixture
 def cli(client: Client, settings: Settings, tmp_path: Path) -> Cli:
     sessions = {"ABEYANCE_SESSIONS": str(settings.sessions)}
-    return Cli(environment(address_of(client), settings, **sessions), tmp_path)
+    return Cli(environment(address_of(client), settings, **sessions))
 
 
 @pytest.fixture

@@ -36,13 +36,13 @@ def sessions(place: Path) -> Sessions:
 
 @pytest.fixture
 def cli(client: Client, place: Path, tmp_path: Path) -> Cli:
-    return Cli(environment(address_of(client), ABEYANCE_SESSIONS=str(place)), tmp_path)
+    return Cli(environment(address_of(client), ABEYANCE_SESSIONS=str(place)))
 
 
 @pytest.fixture
 def nowhere(place: Path, tmp_path: Path) -> Cli:
     """A command line that finds no server."""
-    return Cli(environment(f"127.0.0.1:{free_port()}", ABEYANCE_SESSIONS=str(place)), tmp_path)
+    return Cli(environment(f"127.0.0.1:{free_port()}", ABEYANCE_SESSIONS=str(place)))
 
 
 async def test_sessions_are_listed_and_shown(nowhere: Cli, sessions: Sessions, place: Path) -> None:

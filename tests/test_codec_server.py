@@ -275,7 +275,7 @@ async def test_without_a_token_a_new_one_is_made(tmp_path: Path) -> None:
 
 
 async def test_what_is_wrong_is_said_at_once(tmp_path: Path, codec: Server) -> None:
-    cli = Cli(environment("127.0.0.1:1"), tmp_path)
+    cli = Cli(environment("127.0.0.1:1"))
     short = await cli("codec-server", status=1, ABEYANCE_CODEC_TOKEN="short")
     assert "ABEYANCE_CODEC_TOKEN must have 20 characters or more" in short.stderr
     assert "this is no key" in (await cli("codec-server", status=1, ABEYANCE_KEYS="x")).stderr

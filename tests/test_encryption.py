@@ -233,7 +233,7 @@ async def test_a_client_without_the_key_says_so(start_world: Start, client: Clie
     async with start_world(keys=A) as world:
         run = await world.start("file-manager", "Delete c.txt")
         await run.reaches("waiting", approvals=1)
-        cli = Cli(environment(address_of(client), world.settings), tmp_path)
+        cli = Cli(environment(address_of(client), world.settings))
         said = (await cli("show", run.id, status=1)).stderr
         assert "the key 'a', which is not known here. Add it to ABEYANCE_KEYS" in said
 

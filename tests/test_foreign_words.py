@@ -32,7 +32,7 @@ def settings(workspace: Path) -> Settings:
 
 @pytest.fixture
 def cli(client: Client, settings: Settings, tmp_path: Path) -> Cli:
-    return Cli(environment(address_of(client), settings), tmp_path)
+    return Cli(environment(address_of(client), settings))
 
 
 def has_line_like(forged: str, printed: str) -> bool:

@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
 import json
 import os
 import select
 import signal
-import subprocess
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+from tests.forks import ROOT, die_with_the_parent, launch
 
 AGENTS = ("tests.chaos.agents", "tests.journal_agents")
 
@@ -39,14 +39,14 @@ class Nursery:
         log: Path | None = None,
     ):
         given = {"address": address, "workspace": str(workspace), "heartbeat": heartbeat, "agents": list(agents)}
-        self._parent = subprocess.Popen(
-            [sys.executable, "-m", "tests.chaos.workers", json.dumps(given)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=log.open("ab") if log else None,
-            text=True,
-            start_new_session=True,
-        )
+        theirs, orders = os.pipe()
+        told, tell = os.pipe()
+        errors = os.open(log, os.O_APPEND | os.O_CREAT | os.O_WRONLY) if log else os.dup(2)
+        command = [sys.executable, "-m", "tests.chaos.workers", json.dumps(given)]
+        self._parent = launch(command, os.environ, ROOT, theirs, tell, errors)
+        for descriptor in (theirs, tell, errors):
+            os.close(descriptor)
+        self._orders, self._told = os.fdopen(orders, "w"), os.fdopen(told)
         self.alive: dict[int, str] = {}
         self._handles: dict[int, int] = {}
         """A descriptor for each process: the system gives the ids of dead ones to others, whom no signal may reach."""
@@ -57,9 +57,9 @@ class Nursery:
     def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, at: TracebackType | None) -> None:
         for pid in list(self.alive):
             self.kill(pid)
-        assert self._parent.stdin
-        self._parent.stdin.close()
+        self._orders.close()
         self._parent.wait(10)
+        self._told.close()
         for handle in self._handles.values():
             os.close(handle)
 
@@ -73,10 +73,9 @@ class Nursery:
             cached: how many runs it keeps in its cache. Without a cache there is no sticky queue, which holds a dead
                 worker's tasks back for seconds.
         """
-        assert self._parent.stdin and self._parent.stdout
         order = {"task_queue": task_queue, "fault": fault, "lacks": list(lacks), "cached": cached}
-        print(json.dumps(order), file=self._parent.stdin, flush=True)
-        pid = int(self._parent.stdout.readline())
+        print(json.dumps(order), file=self._orders, flush=True)
+        pid = int(self._told.readline())
         self.alive[pid] = task_queue
         for gone in [known for known in self._handles if self.has_died(known)]:
             os.close(self._handles.pop(gone))
@@ -118,18 +117,12 @@ def _main() -> None:
         if pid == 0:
             sys.stdin.close()
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-            _die_with_the_nursery()
+            die_with_the_parent()
             try:
                 asyncio.run(_serve(given, json.loads(line), registrations))
             finally:
                 os._exit(0)
         print(pid, flush=True)
-
-
-def _die_with_the_nursery() -> None:
-    """Have the kernel end this process with its parent, which ends with the program that it forks for."""
-    parent_death_signal = 1
-    ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
 async def _serve(given: dict[str, Any], order: dict[str, Any], registrations: Any) -> None:
