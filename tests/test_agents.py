@@ -5,13 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import subprocess
 import sys
 from collections.abc import Awaitable, Callable
 
 import pytest
 
 from abeyance.devserver import temporal_binary
+from tests import forks
 from tests.conftest import Start
 from tests.support import PATIENCE, ROOT, StartedRun, World
 
@@ -30,17 +30,7 @@ async def program(world: World, *command: str) -> str:
         "TEMPORAL_ADDRESS": world.client.service_client.config.target_host,
         "ABEYANCE_TASK_QUEUE": world.settings.task_queue,
     }
-    done = await asyncio.to_thread(
-        subprocess.run,
-        command,
-        cwd=ROOT,
-        env=env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = await asyncio.to_thread(forks.run, command, env, ROOT, PATIENCE)
     assert done.returncode == 0, f"{command} gave {done.returncode}: {done.stderr}"
     return done.stdout
 

@@ -35,6 +35,7 @@ from abeyance.devserver import temporal_binary
 from abeyance.formats import FORMAT
 from abeyance.runs import Runs
 from abeyance.settings import Settings
+from tests import forks
 from tests.conftest import Start
 from tests.processes import address_of, environment, time_skipping, worker_process
 from tests.support import PATIENCE, ROOT, StartedRun, World, until
@@ -342,16 +343,8 @@ async def test_the_worker_says_once_what_is_lost(namespace: Namespace, workspace
 
 
 async def starter(client: Client, *arguments: str, status: int = 0) -> subprocess.CompletedProcess[str]:
-    done = await asyncio.to_thread(
-        subprocess.run,
-        [sys.executable, "starter.py", *arguments],
-        cwd=ROOT,
-        env=environment(address_of(client), TEMPORAL_NAMESPACE=client.namespace),
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    env = environment(address_of(client), TEMPORAL_NAMESPACE=client.namespace)
+    done = await asyncio.to_thread(forks.run, [sys.executable, "starter.py", *arguments], env, ROOT, PATIENCE)
     assert done.returncode == status, done.stderr
     return done
 

@@ -19,6 +19,7 @@ from abeyance.devserver import temporal_binary
 from abeyance.places import Place
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
+from tests import forks
 from tests.conftest import Start
 from tests.processes import address_of, environment, started
 from tests.sessions import snapshot
@@ -38,17 +39,7 @@ async def run(command: str, env: dict[str, str]) -> str:
     """Run a command of the README with this Python and the `temporal` that is installed beside it."""
     words = shlex.split(command)
     words[0] = {"python": sys.executable, "temporal": temporal_binary()}[words[0]]
-    done = await asyncio.to_thread(
-        subprocess.run,
-        words,
-        cwd=ROOT,
-        env=os.environ | env,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-        check=False,
-    )
+    done = await asyncio.to_thread(forks.run, words, os.environ | env, ROOT, PATIENCE)
     assert done.returncode == 0, f"{command}: {done.stderr}"
     return str(done.stdout)
 

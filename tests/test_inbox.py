@@ -17,23 +17,19 @@ from abeyance.cli._shared import duration, table
 from abeyance.cli.inbox import items_of
 from abeyance.settings import Settings
 from abeyance.summaries import RunSummary
+from tests import forks
 from tests.conftest import Start
 from tests.processes import address_of, environment, on_terminal
-from tests.support import ROOT, StartedRun, World, until
+from tests.support import PATIENCE, ROOT, StartedRun, World, until
 
 
 async def pending(world: World, *arguments: str) -> str:
     """What `starter.py pending` prints."""
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "starter.py", "pending", *arguments),
-        cwd=ROOT,
-        env=environment(address_of(world.client), world.settings),
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    out, said = await process.communicate()
-    assert (process.returncode, said.decode()) == (0, "")
-    return out.decode()
+    command = [sys.executable, "starter.py", "pending", *arguments]
+    env = environment(address_of(world.client), world.settings)
+    done = await asyncio.to_thread(forks.run, command, env, ROOT, PATIENCE)
+    assert (done.returncode, done.stderr) == (0, "")
+    return done.stdout
 
 
 async def items(world: World, *arguments: str) -> list[dict[str, Any]]:
