@@ -217,7 +217,8 @@ class TurnInput:
     is asked before each once-only call. `format` is that of `abeyance.formats`.
     `execution` is the run id, in Temporal's sense, of the execution that gives it. In a run that was reset, `reset_of`
     is that of the execution that was, and `resets` how many resets the workflow has passed in this execution's history,
-    `None` where it does not come from one itself.
+    `None` where it does not come from one itself. `handed` says that its run goes on from what the execution before is
+    said to have handed over.
     """
 
     run_id: str
@@ -240,6 +241,7 @@ class TurnInput:
     execution: str = ""
     reset_of: str | None = None
     resets: int | None = None
+    handed: bool = False
 
 
 @dataclass
@@ -500,6 +502,14 @@ class Whole:
     conversation: str
     delta: str
     stored: bool
+
+
+@dataclass
+class Handover:
+    """What `verify_predecessor` has found: `flaw` says what is wrong with what `execution` was given, "" if nothing."""
+
+    execution: str
+    flaw: str
 
 
 @dataclass

@@ -15,26 +15,61 @@ from temporalio.api.history.v1 import HistoryEvent, WorkflowExecutionStartedEven
 from temporalio.client import WorkflowHistoryEventFilterType
 from temporalio.service import RPCError, RPCStatusCode
 
-from abeyance.contracts import VERIFY, WORKFLOW_TYPE
-from abeyance.errors import ConfigurationError
+from abeyance.contracts import VERIFY, WORKFLOW_TYPE, Handover
+from abeyance.errors import AbeyanceError, ConfigurationError
 from activities.callers import require_caller
 from activities.failures import as_application_error
 
+MOST_KNOWN = 1_000
+"""Of how many executions a worker remembers that they were handed what they were given."""
+
+
+class ForgedRecordError(AbeyanceError):
+    """A run goes on from a record that no execution has handed over."""
+
 
 @activity.defn(name=VERIFY)
-async def verify_predecessor() -> str:
+async def verify_predecessor() -> Handover:
     """Compare what the execution was started with to what the one before has continued as new with.
 
     That one has verified its own predecessor before it did anything, so one look is enough.
-
-    Returns:
-        What is wrong with it, as a sentence, or "".
     """
     run, execution = require_caller()
     try:
-        return await _flaw(run, execution)
+        return Handover(execution, await _flaw(run, execution))
     except Exception as error:
         raise as_application_error(error, activity.info().attempt) from error
+
+
+class Handovers:
+    """Sees to it on one worker that no turn runs on a record which nobody has handed over.
+
+    Whoever may complete activities can complete `verify_predecessor` as well, so a turn does not rely on it.
+    """
+
+    def __init__(self) -> None:
+        self._known: dict[str, None] = {}
+
+    async def require(self, run: str, execution: str) -> None:
+        """Look once for each execution whether it was handed what it was given.
+
+        Args:
+            run: the workflow id.
+            execution: the run id, in Temporal's sense, of the execution that calls.
+
+        Raises:
+            ForgedRecordError: if it was not; nothing has run.
+            ConfigurationError: if this worker may not look.
+        """
+        if execution in self._known:
+            return
+        if flaw := await _flaw(run, execution):
+            raise ForgedRecordError(
+                f"{flaw} So what this run goes on from is a forgery, and its turn has not run: abort the run."
+            )
+        self._known[execution] = None
+        if len(self._known) > MOST_KNOWN:
+            del self._known[next(iter(self._known))]
 
 
 async def _flaw(run: str, execution: str) -> str:

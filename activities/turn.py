@@ -37,6 +37,7 @@ from activities.heartbeat import Heartbeat, TurnLostError
 from activities.invocation import AgentBuilder, Invocation
 from activities.journal import Journal
 from activities.loops import to_its_end
+from activities.predecessor import Handovers
 from activities.quick import refuse_nested_state, trace_only_what_is_recorded
 from activities.reset import Resets
 from activities.room import LARGEST_MESSAGE, Room
@@ -81,7 +82,7 @@ class Turns:
         self._conversations = conversations
         self._patience, self._one_by_one = patience, OneByOne()
         self._made: dict[str, int] = {}
-        self._resets = Resets()
+        self._resets, self._handovers = Resets(), Handovers()
         trace_only_what_is_recorded()
         watch_nested_agents()
         refuse_nested_state()
@@ -192,6 +193,8 @@ class Turns:
         info, attempt = activity.info(), invocation.attempt
         assert info.workflow_id and info.workflow_run_id
         attempt.past.require_hope()
+        if invocation.turn.handed:
+            await self._handovers.require(info.workflow_id, info.workflow_run_id)
 
         def hurried() -> bool:
             return attempt.cancel.is_set() or attempt.draining.is_set()

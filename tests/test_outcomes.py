@@ -17,7 +17,7 @@ from temporalio.exceptions import (
 
 from abeyance import formats
 from abeyance.answers import Undecodable
-from abeyance.contracts import SessionFacts, SessionRead, TurnFailure, TurnResult, Usage, Whole, Work
+from abeyance.contracts import Handover, SessionFacts, SessionRead, TurnFailure, TurnResult, Usage, Whole, Work
 from abeyance.conversation_ids import next_id
 from abeyance.errors import NewerFormatError
 from abeyance.records import record_flaw
@@ -131,10 +131,10 @@ def test_what_moves_conversations_is_read_as_strictly() -> None:
     for value in junk:
         with pytest.raises(ForeignResultError):
             session_version(value)
-    assert verified("") == ""
-    for value in (None, False, {}):
+    assert verified(asdict(Handover("this", "")), "this") == ""
+    for value in ("", None, False, {}, asdict(Handover("another", ""))):
         with pytest.raises(ForeignResultError):
-            verified(value)
+            verified(value, "this")
     assert whole_conversation(asdict(Whole("a", "b", stored=False))).delta == "b"
     junk = [None, {"conversation": "", "delta": "x", "stored": False}, {"conversation": "a", "delta": 5}]
     for value in junk:

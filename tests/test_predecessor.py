@@ -15,25 +15,26 @@ from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureEr
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ApplicationError
 from temporalio.service import RPCError
-from temporalio.worker import Worker
+from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from abeyance.contracts import Approval, Decision, RunResult, TurnInput
+from abeyance.contracts import TURN_ACTIVITY, Approval, Decision, Handover, RunResult, TurnInput
 from abeyance.ledger import Ledger
 from tests.conftest import Start
 from tests.journal_agents import counted
 from tests.support import StartedRun, World, until
-from workflows.agent_run import NOT_HANDED_OVER
+from workflows.agent_run import NOT_HANDED_OVER, AgentRun
 from workflows.state import Carried, State
 from workflows.story import Told
 
 REQUEST = {"agent": "held", "prompt": "go"}
 
 
-def forged() -> dict[str, Any]:
+def forged(run: str = "forged") -> dict[str, Any]:
     """The record of a run in which the boss has approved something long ago, and a turn that is to be given."""
     said = Decision("y", "2020-01-01T00:00:00+00:00", "update decide", approval=1, by="the boss")
     asked = Approval(1, "v1:x", "approve", None, "pay", {}, "2020-01-01T00:00:00+00:00")
-    state = State(again=TurnInput("forged", "held", 1, prompt="go"), ledger=Ledger(decisions=[said], last_number=1))
+    turn = TurnInput(run, "held", 1, prompt="go")
+    state = State(again=turn, ledger=Ledger(decisions=[said], last_number=1), problem="forged", verdict="retry")
     return asdict(Carried(state, Told("go", "2020-01-01T00:00:00+00:00", asked=[asked])))
 
 
@@ -91,6 +92,37 @@ async def test_another_workflow_hands_over_nothing(start_world: Start, kind: typ
                 kind.run, args=[world.settings.task_queue, record], id=run, task_queue=queue
             )
             await refused(world, run)
+
+
+async def test_an_operators_word_hands_over_nothing(start_world: Start) -> None:
+    """Whoever completes the look into the past by hand, even as it would be, has no turn run: that looks again."""
+    async with start_world() as world:
+        run, queue = f"forged-{uuid.uuid4().hex[:8]}", f"foreign-{uuid.uuid4().hex[:8]}"
+        gate = f"gate-{uuid.uuid4().hex[:8]}"
+        client = world.client
+        async with Worker(client, task_queue=queue, workflows=[Foreign]):
+            await client.start_workflow(Foreign.run, args=[gate, forged(run)], id=run, task_queue=queue)
+            # Its workflow tasks find a worker, and its activities none.
+            async with Worker(
+                client, task_queue=gate, workflows=[AgentRun], workflow_runner=UnsandboxedWorkflowRunner()
+            ):
+                forgery = StartedRun(client.get_workflow_handle(run, result_type=RunResult))
+                await until(lambda: _completed(client, run, "1", ""), what="it to be completed by hand")
+                assert "verify_predecessor was completed" in ((await forgery.reaches("parked")).problem or "")
+                await forgery.handle.signal("retry")
+                execution = (await forgery.handle.describe()).run_id
+                await until(
+                    lambda: _completed(client, run, "2", Handover(execution, "")), what="it to be completed as it is"
+                )
+                await forgery.reaches("parked", turn=0)
+                await forgery.handle.signal("retry")
+                await until(lambda: _calls(client, run, TURN_ACTIVITY), what="a turn to be given")
+            async with start_world(task_queue=gate):
+                problem = (await forgery.reaches("parked")).problem or ""
+                assert "No execution has" in problem or "is a workflow of type 'Foreign'" in problem
+                assert "abort the run" in problem
+                assert not counted(world.workspace, run)
+                await forgery.handle.signal("abort")
 
 
 async def test_a_schedule_hands_over_nothing(start_world: Start) -> None:
@@ -175,6 +207,20 @@ async def test_a_record_whose_origin_cannot_be_read_parks_the_run(start_world: S
 
 async def _is_next(client: Client, run: str, first: str) -> bool:
     return (await client.get_workflow_handle(run).describe()).run_id != first
+
+
+async def _completed(client: Client, run: str, activity: str, result: Any) -> bool:
+    """Complete an activity by hand, if it is there."""
+    try:
+        await client.get_async_activity_handle(workflow_id=run, run_id=None, activity_id=activity).complete(result)
+    except RPCError:
+        return False
+    return True
+
+
+async def _calls(client: Client, run: str, activity: str) -> bool:
+    pending = (await client.get_workflow_handle(run).describe()).raw_description.pending_activities
+    return any(one.activity_type.name == activity for one in pending)
 
 
 async def _is_gone(client: Client, run: str, execution: str) -> bool:

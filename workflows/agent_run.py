@@ -93,7 +93,7 @@ class AgentRun(Desk):
     @workflow.init
     def __init__(self, *args: Any) -> None:
         # A run that a cron schedule repeats has an execution before it, too, and its request alone.
-        continued = workflow.info().continued_run_id is not None and len(args) == 2
+        self._continued = continued = workflow.info().continued_run_id is not None and len(args) == 2
         carried, self._unreadable = _carried(args[1]) if continued else (None, None)
         super().__init__(args[0] if args and isinstance(args[0], dict) else {}, carried)
         self._flaw: RequestError | None = None
@@ -168,7 +168,7 @@ class AgentRun(Desk):
         state = self._state
         while not self._believed:
             try:
-                flaw = verified(await self._moved(VERIFY, []))
+                flaw = verified(await self._moved(VERIFY, []), workflow.info().run_id)
             except (ActivityError, ForeignResultError) as error:
                 if _is_cancelled():
                     raise CancelledError from error
@@ -266,7 +266,7 @@ class AgentRun(Desk):
     async def _take_turn(self, turn: TurnInput) -> None:
         """Run a turn, and take in what it came to."""
         state = self._state
-        turn = self._resets.told(turn, self._ledger.delivered)
+        turn = replace(self._resets.told(turn, self._ledger.delivered), handed=self._continued)
         if state.word != "running":
             # The execution before was listening, and a prompt came while it handed over.
             self._show("running")

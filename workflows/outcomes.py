@@ -15,7 +15,7 @@ from temporalio.exceptions import TimeoutError as ActivityTimeoutError
 
 from abeyance import formats
 from abeyance.answers import Undecodable, cut
-from abeyance.contracts import JsonObject, SessionRead, TurnFailure, TurnResult, Whole, Work
+from abeyance.contracts import Handover, JsonObject, SessionRead, TurnFailure, TurnResult, Whole, Work
 from abeyance.conversation_ids import next_id
 from abeyance.converter.typed import typed
 from abeyance.records import calls_flaw, record_flaw, work_of
@@ -93,14 +93,15 @@ def session_version(value: Any) -> str:
     return str(value)
 
 
-def verified(value: Any) -> str:
-    """Read the result of `verify_predecessor`: what is wrong, or "".
+def verified(value: Any, execution: str) -> str:
+    """Read the result of `verify_predecessor`: what is wrong with what `execution` was given, or "".
 
     Raises:
         ForeignResultError: if the activity has not made it.
     """
-    _require(isinstance(value, str), value, "it is not a string")
-    return str(value)
+    found = _typed(Handover, value)
+    _require(found.execution == execution, value, "it is about another execution")
+    return found.flaw
 
 
 def whole_conversation(value: Any) -> Whole:
