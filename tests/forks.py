@@ -30,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 PROGRAMS = {
     # Commands that only talk to Temporal must not import Strands: theirs is kept from it from the beginning.
     "commands": ("abeyance.cli", "rich.console", "rich.table", "rich.live", "rich.markdown"),
-    "workers": ("worker", "abeyance.cli", "tests.chaos.workers", "tests.chaos.agents", "tests.journal_agents"),
+    "workers": ("worker", "abeyance.cli", "tests.chaos.agents", "tests.journal_agents"),
 }
 LARGEST_ORDER = 1 << 20
 WITHOUT_STRANDS = "TESTS_WITHOUT_STRANDS"
@@ -192,6 +192,8 @@ def _main(kind: str, descriptor: int) -> None:
         if pid == 0:
             signal.set_wakeup_fd(-1)
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+            # As on a terminal, even if the tests themselves run where Ctrl-C is not to end them.
+            signal.signal(signal.SIGINT, signal.default_int_handler)
             for mine in (orders.fileno(), waking, woken, descriptors[3], *tells.values()):
                 os.close(mine)
             _become(json.loads(order), descriptors[:3])
