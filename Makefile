@@ -12,7 +12,7 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 4 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_fuzz_activities.py --ignore tests/test_bench.py \
+	$(BIN)/python -m pytest -q -n 6 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_fuzz_activities.py --ignore tests/test_bench.py \
 		--ignore tests/ui --ignore tests/bench $(ARGS)
 
 # What wants the machine to itself: workers killed at every point and under 40 runs, and a thousand odd payloads.

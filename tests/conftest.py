@@ -53,7 +53,9 @@ for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPO
 @pytest.fixture(scope="session")
 async def server(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Client]:
     """A Temporal dev server in memory, with the search attributes registered as `up` does."""
-    async with DevServer(tmp_path_factory.mktemp("server"), in_memory=True).up() as (connected, _):
+    # One partition for each task queue: these are many, and each is small.
+    partitions = {f"matching.numTaskqueue{way}Partitions": 1 for way in ("Read", "Write")}
+    async with DevServer(tmp_path_factory.mktemp("server"), partitions, in_memory=True).up() as (connected, _):
         assert (await register(connected)).complete
         yield connected
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import array
 import ctypes
+import gc
 import importlib
 import io
 import json
@@ -167,6 +168,9 @@ def _main(kind: str, descriptor: int) -> None:
     for name in PROGRAMS[kind]:
         importlib.import_module(name)
     assert threading.active_count() == 1, "a process with threads cannot be forked"
+    # Pages that no fork's garbage collector writes to are not copied.
+    gc.collect()
+    gc.freeze()
     orders = socket.socket(fileno=descriptor)
     waking, woken = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
     signal.signal(signal.SIGCHLD, lambda *_: None)
