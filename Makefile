@@ -2,6 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 ANSWER ?=
+# Tests with a target of their own.
+OTHERS := --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_fuzz_activities.py \
+	--ignore tests/test_bench.py --ignore tests/ui --ignore tests/bench
 
 .PHONY: demo up test test-long test-bench fuzz test-ui chaos bench test-bench-all check lock clean
 
@@ -12,11 +15,12 @@ up: .venv/installed
 	@$(BIN)/python starter.py up
 
 test: .venv/installed
-	$(BIN)/python -m pytest -q -n 6 --ignore tests/test_chaos.py --ignore tests/test_fuzz.py --ignore tests/test_fuzz_activities.py --ignore tests/test_bench.py \
-		--ignore tests/ui --ignore tests/bench $(ARGS)
+	$(BIN)/python -m pytest -q -n 6 -m "not long" $(OTHERS) $(ARGS)
 
-# What wants the machine to itself: workers killed at every point and under 40 runs, and a thousand odd payloads.
+# What takes long; and what wants the machine to itself: workers killed at every point and under 40 runs, and a thousand
+# odd payloads.
 test-long: .venv/installed
+	$(BIN)/python -m pytest -q -n 6 -m long $(OTHERS)
 	$(BIN)/python -m pytest -q tests/test_chaos.py tests/test_fuzz.py tests/test_fuzz_activities.py -k "not ten_thousand"
 
 # The benchmarks' smoke runs.

@@ -27,6 +27,8 @@ from tests.processes import ChildProcess, address_of, environment, started, work
 from tests.support import PATIENCE, StartedRun, World, until, with_converter
 from workflows.agent_run import AgentRun
 
+pytestmark = pytest.mark.long
+
 STARTED = PendingActivityState.PENDING_ACTIVITY_STATE_STARTED
 ENDS = range(1, 13)
 """Seconds from a worker's death to the end of a turn; after ten the server has noticed."""

@@ -22,7 +22,7 @@ from tests.journal_agents import counted
 from tests.processes import address_of
 from tests.support import StartedRun, World, until
 
-pytestmark = pytest.mark.processes
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 @pytest.fixture

@@ -31,6 +31,8 @@ from tests.conftest import Start
 from tests.processes import DevServer, forget_dead_worker, worker_process
 from tests.support import StartedRun, World, noise, short, until
 
+pytestmark = pytest.mark.long
+
 HISTORY = "limit.historyCount.suggestContinueAsNew"
 
 

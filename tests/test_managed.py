@@ -23,6 +23,8 @@ from tests.test_growing import executions, impatient, listening, noted  # noqa: 
 from tests.test_sessions_runs import begin, name, place  # noqa: F401 - fixtures
 from workflows.agent_run import AgentRun
 
+pytestmark = pytest.mark.long
+
 PROMPTS = [f"note {n}" if n % 3 else f"hello {n}" for n in range(12)]
 
 

@@ -20,9 +20,8 @@ from tests.processes import address_of, is_alive
 from tests.support import StartedRun, World, tool_results, until
 from tests.test_crash import seen
 
-# Each MCP server costs a second of processor time to start: these tests keep out of one another's way, and their
-# heartbeat timeouts leave room for servers that start together.
-pytestmark = [pytest.mark.processes, pytest.mark.xdist_group("mcp")]
+# Each MCP server costs a second of processor time to start: heartbeat timeouts leave room for those that start together.
+pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
 @pytest.fixture
