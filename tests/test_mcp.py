@@ -20,7 +20,7 @@ from tests.processes import address_of, is_alive
 from tests.support import StartedRun, World, tool_results, until
 from tests.test_crash import seen
 
-# Each MCP server costs a second of processor time to start: heartbeat timeouts leave room for those that start together.
+# Each MCP server costs a second of processor time to start: heartbeat timeouts leave room for several at once.
 pytestmark = [pytest.mark.processes, pytest.mark.long]
 
 
