@@ -166,10 +166,14 @@ class Question:
 
     `digest` is the SHA-256 of the call's canonical JSON (RFC 8785), in hexadecimal, and `digests` has those of all
     calls that the answer permits, by tool-use id. `choices` are the only responses that make sense, where that is
-    so; "result" among them stands for `{"result": <any JSON>}`. Long reasons and inputs are shortened. `input` has the
+    so; "result" among them stands for `{"result": <any JSON>}`. `input` has the
     defaults of the tool's schema filled in. `path` are the tools that lead to the sub-agent that asks, from the run's
     own agent down; it is empty where that agent itself asks. `options` are the answers that code offers. A `strict`
     question takes a plain yes or no, or one of these, and nothing else.
+
+    Long reasons and inputs are shortened; `left_out` is how many characters of JSON they lack. Where that is so,
+    `digest` is there even without a call, of the reason, and `calls` tell how the run's history tells all: `id` and
+    what the digest is of, each with its `input` unless that is the one which the model gave it.
     """
 
     id: str
@@ -184,6 +188,8 @@ class Question:
     path: list[str] = field(default_factory=list)
     options: list[Option] = field(default_factory=list)
     strict: bool = False
+    left_out: int = 0
+    calls: list[JsonObject] = field(default_factory=list)
 
 
 @dataclass
@@ -365,6 +371,8 @@ class Approval:
     `error` is set when an earlier answer to it made the agent fail. `order` is its place among all that happened in
     the run: of two things that share one, the earlier has the lower. `denials` are what people said no to earlier in
     the run about the very same call. `path` is as in `Question`. `version` is that of the agent's code which asked.
+    `left_out` and `calls` are as in `Question`, too, but without what is large: see `abeyance.whole_questions`. An
+    approval that lacks something is answered, but for a no, with its digest, which stands where all of it is shown.
     """
 
     number: int
@@ -385,6 +393,8 @@ class Approval:
     strict: bool = False
     denials: list[Denial] = field(default_factory=list)
     version: str = ""
+    left_out: int = 0
+    calls: list[JsonObject] = field(default_factory=list)
 
 
 @dataclass

@@ -109,6 +109,8 @@ class Ledger:
                     strict=question.strict,
                     denials=self._denials_of(question.digest),
                     version=version,
+                    left_out=question.left_out,
+                    calls=[] if any("input" in call for call in question.calls) else question.calls,
                 )
                 self._note_name(approval)
             asked[approval.number] = approval

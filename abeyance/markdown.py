@@ -34,6 +34,12 @@ def code(text: str | None, most: int) -> str:
     return shown + (f" **… and {left} characters, {WHOLE}**" if left > 0 else "")
 
 
+def fits(text: str | None, most: int) -> bool:
+    """Whether `code` shows all of a text."""
+    flat = one_line(text or "")
+    return len(flat) <= most and encoded_size(_harmless(flat)) <= most
+
+
 def encoded_size(text: str) -> int:
     """How long `text` is percent-encoded, as a browser encodes it."""
     data = text.encode(errors="replace")

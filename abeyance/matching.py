@@ -48,6 +48,9 @@ def match(answer: Answer, ledger: Ledger) -> Match:
         return Match(problem=found)
     if found.digest is None and answer.digest:
         return Match(problem=f"Approval {found.number} is not about a call and has no digest. Send its number alone.")
+    if answer.digest and found.left_out and not (found.digest or "").startswith(answer.digest):
+        # The right one is told where all of it is shown, and nowhere else.
+        return Match(problem=f"Approval {found.number} has another digest than {answer.digest[:64]}. {_unread(found)}")
     if answer.digest and not (found.digest or "").startswith(answer.digest):
         return Match(
             problem=f"Approval {found.number} has the digest {(found.digest or '')[:8]}, not {answer.digest[:64]}: it "
@@ -56,6 +59,8 @@ def match(answer: Answer, ledger: Ledger) -> Match:
     response, problem = taken(found, answer.response)
     if problem:
         return Match(problem=problem)
+    if found.left_out and not answer.digest and not is_no(found, response):
+        return Match(problem=_unread(found))
     if found.number not in ledger.waiting:
         return Match(found, response)
     if is_no(found, response) and not is_no(found, ledger.waiting[found.number].response):
@@ -68,6 +73,13 @@ def is_no(approval: Approval, response: Any) -> bool:
     if approval.choices:
         return isinstance(response, str) and response.strip().lower() in REFUSING_CHOICES
     return meaning(response) is False
+
+
+def _unread(approval: Approval) -> str:
+    return (
+        f"Approval {approval.number} is too long to be shown: {approval.left_out} characters are left out. Read all of "
+        "it with `starter.py show RUN --full`, and send the digest that stands there. A plain no needs none."
+    )
 
 
 def listed(approvals: Iterable[Approval]) -> str:

@@ -70,7 +70,12 @@ def marked(text: str) -> str:
     disguised = _disguised(text)
     if not disguised and not _is_mixed(_scripts(set(text))):
         return text
-    return _WORD.sub(lambda word: word[0] + _mark(word[0], disguised), text)
+
+    def with_mark(word: re.Match[str]) -> str:
+        mark = _mark(word[0], disguised)
+        return word[0] if text.startswith(mark, word.end()) else word[0] + mark
+
+    return _WORD.sub(with_mark, text)
 
 
 def one_line(text: str) -> str:

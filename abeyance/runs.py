@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import uuid
-from collections.abc import AsyncIterator, Coroutine, Iterator
+from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
@@ -30,6 +30,7 @@ from abeyance.contracts import (
     KEY_MEMO,
     OPEN,
     WORKFLOW_TYPE,
+    Approval,
     Decision,
     JsonObject,
     Limits,
@@ -44,6 +45,7 @@ from abeyance.progress import Progress, progress_of
 from abeyance.session_names import session_run_id
 from abeyance.settings import Settings
 from abeyance.summaries import RunSummary, named, summarised
+from abeyance.whole_questions import in_full
 
 T = TypeVar("T")
 LOOKUP_SECONDS = 5.0
@@ -226,6 +228,23 @@ class Runs:
             # It was terminated or timed out: the server ended it without telling the workflow.
             return replace(status, state=state, approvals=[])
         return status
+
+    async def in_full(self, run: str, approvals: Sequence[Approval]) -> list[Approval]:
+        """Approvals with all that was shortened of them, read from the run's history. No worker is asked.
+
+        Args:
+            run: their run.
+            approvals: as its status or its summary shows them.
+
+        Returns:
+            The approvals in the same order. Where `left_out` is 0, all of it is there, and its digest.
+
+        Raises:
+            NotFoundError: if there is no such run.
+            PayloadError: if its history cannot be read here.
+        """
+        async with self._errors(run):
+            return await in_full(self._client, run, approvals)
 
     async def summary(self, run: str) -> RunSummary:
         """What the server knows of the run without a worker.

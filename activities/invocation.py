@@ -39,6 +39,7 @@ from activities.room import Room
 from activities.shared_objects import OwnObjects, agents_of
 from activities.steps import Attempt, Steps
 from activities.strands_adapter.shapes import require_known_shapes, sub_agents
+from activities.whole_calls import told_once
 
 log = logging.getLogger("abeyance.turn")
 
@@ -197,7 +198,7 @@ class Invocation:
             message=_text(message) or ("" if output is None else json.dumps(jsonable(output), ensure_ascii=False)),
             conversation=conversation.id,
             delta=delta,
-            questions=questions,
+            questions=told_once(questions, agent.messages),
             calls=self.journal.unfinished() if interrupts else {},
             usage=self.journal.usage,
             structured_output=None if output is None else jsonable(output),

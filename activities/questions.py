@@ -9,12 +9,13 @@ from typing import Any
 from strands.interrupt import Interrupt
 
 from abeyance.contracts import Question
+from abeyance.digests import digest_of
 from abeyance.jsonable import jsonable
 from abeyance.nesting import TOO_DEEP, is_deeper
 from abeyance.options import offered
-from abeyance.shortened import shortened
+from abeyance.shortened import left_out, shortened
 from activities.once_only import spelled
-from activities.shown_calls import SHOWN_CHARACTERS, ShownCall, sha256
+from activities.shown_calls import SHOWN_CHARACTERS, ShownCall
 from activities.strands_adapter import interrupt_ids
 
 IN_DOUBT = "in-doubt"
@@ -95,12 +96,17 @@ def _as_question(interrupt: Interrupt, subject: Subject, answers: Mapping[str, t
         question.choices = CHOICES.get(interrupt.name)
     question.tool_use_id = subject.owner
     question.digests = {call.tool_use_id: call.digest for call in subject.calls}
+    whole: Any = None
     if len(subject.calls) == 1 and subject.owner:
         call = subject.calls[0]
-        question.tool, question.digest = call.tool, call.digest
-        question.input = shortened(jsonable(call.input), SHOWN_CHARACTERS)
+        question.tool, question.digest, whole = call.tool, call.digest, call.input
     elif subject.calls:
         question.tool = ", ".join(dict.fromkeys(call.tool for call in subject.calls))
-        shown = [{"tool": call.tool, "input": jsonable(call.input)} for call in subject.calls]
-        question.input, question.digest = shortened(shown, SHOWN_CHARACTERS), sha256(shown)
+        whole = [{"tool": call.tool, "input": jsonable(call.input)} for call in subject.calls]
+        question.digest = digest_of(whole)
+    question.input = shortened(whole, SHOWN_CHARACTERS)
+    question.left_out = left_out(reason, question.reason) + left_out(whole, question.input)
+    if question.left_out:
+        question.calls = [{"id": call.tool_use_id} | call.bound for call in subject.calls]
+        question.digest = question.digest or digest_of({"reason": reason})
     return question

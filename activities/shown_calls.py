@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
-import rfc8785
 from strands.types.tools import AgentTool, ToolUse
 
 from abeyance.contracts import Response
+from abeyance.digests import digest_of
 from abeyance.jsonable import jsonable
 from abeyance.shortened import shortened
 from activities.effective_input import effective_input
@@ -42,16 +40,21 @@ class ShownCall:
         """The input with the schema's defaults filled in."""
         return effective_input(self.given, self.schema)
 
+    @property
+    def bound(self) -> dict[str, Any]:
+        """What an answer is bound to, as JSON: tool, effective input, and the schema by its digest."""
+        schema = None if self.schema is None else digest_of(jsonable(self.schema))
+        return {"tool": self.tool, "input": self.input, "schema": schema}
+
     @cached_property
     def digest(self) -> str:
         """The SHA-256, in hexadecimal, of the canonical JSON (RFC 8785) of tool, effective input and schema."""
-        schema = None if self.schema is None else sha256(jsonable(self.schema))
-        return sha256({"tool": self.tool, "input": self.input, "schema": schema})
+        return digest_of(self.bound)
 
     @property
     def old_digest(self) -> str:
         """The digest as it was before it covered defaults and the schema."""
-        return sha256({"tool": self.tool, "input": self.given})
+        return digest_of({"tool": self.tool, "input": self.given})
 
 
 def call_of(tool: AgentTool | None, use: ToolUse) -> ShownCall:
@@ -99,13 +102,3 @@ def difference(response: Response, call: ShownCall) -> dict[str, Any]:
         "different": different,
         "options": {"y": "run it as it is now", "n": "do not run it, and tell the model so"},
     }
-
-
-def sha256(value: Any) -> str:
-    """The SHA-256, in hexadecimal, of the canonical JSON (RFC 8785) of a JSON value."""
-    try:
-        canonical = rfc8785.dumps(value)
-    except rfc8785.CanonicalizationError:
-        # Integers beyond 2^53 have no canonical form in RFC 8785.
-        canonical = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
-    return hashlib.sha256(canonical).hexdigest()

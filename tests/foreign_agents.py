@@ -8,6 +8,7 @@ from strands import Agent, tool
 from strands.hooks import BeforeToolCallEvent
 
 from abeyance import AgentContext, ScriptedModel, ToolCall, agent
+from tests.support import noise
 
 
 @agent("says", description="Says what its options say, after a call that is asked about if they hold an input")
@@ -20,8 +21,8 @@ def says(context: AgentContext) -> Agent:
 
     def ask(event: BeforeToolCallEvent) -> None:
         given = context.options
-        if given.get("rewritten"):
-            event.tool_use = {**event.tool_use, "input": {"arguments": given["rewritten"]}}
+        if rewritten := given.get("rewritten") or (given.get("noise") and noise(given["noise"])):
+            event.tool_use = {**event.tool_use, "input": {"arguments": rewritten}}
         if event.interrupt(given.get("name", "approve"), reason=given.get("reason")) != "y":
             event.cancel_tool = "denied"
 

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from abeyance.contracts import RunStatus
+from abeyance.runs import Runs
 from tests.chaos.agents import effects_of
 from tests.conftest import Start
 from tests.support import StartedRun, World, until
@@ -305,7 +306,9 @@ async def test_a_long_reason_is_shortened_for_people_only(start_world: Start) ->
         assert len(kept) + int(left) == 100_000
         assert len(reason["text"]) < 16_000
         assert reason["options"] == {"y": "pay", "n": "do not"}
-        await run.handle.signal("approve")
+        asked = (await run.status()).approvals
+        [whole] = await Runs(world.client, world.settings.task_queue).in_full(run.id, asked)
+        await run.handle.signal("approve", f"1@{whole.digest}")
         await run.result()
         assert done(world, run, "reason") == ["reason 100000"]
         assert paid(world, run) == ["pay ada"]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from dataclasses import replace
+from functools import lru_cache
 from typing import Any
 from urllib.parse import quote
 
@@ -196,6 +197,12 @@ def structure(markdown: str) -> list[str]:
     return [f"{t.type} {t.tag} {'' if t.type == 'code_inline' else t.content}" for t in flat]
 
 
+@lru_cache
+def plain_structures(state: str) -> list[list[str]]:
+    """What harmless texts make of a page; where they are too long to be shown whole, no yes is offered."""
+    return [structure(current_details(everywhere("w" * size, state), "r")) for size in (1, *range(25, 600, 25))]
+
+
 @settings(deadline=None)
 @given(st.text(max_size=60).filter(lambda text: bool(one_line(text))))
 @example("`")
@@ -209,8 +216,7 @@ def structure(markdown: str) -> list[str]:
 def test_foreign_text_makes_no_markdown(text: str) -> None:
     """Headings, lists, links and HTML of others are shown and do nothing, wherever they stand."""
     for state in ("parked", "listening", "completed"):
-        plain = structure(current_details(everywhere("word", state), "r"))
-        assert structure(current_details(everywhere(text, state), "r")) == plain
+        assert structure(current_details(everywhere(text, state), "r")) in plain_structures(state)
 
 
 @settings(deadline=None)

@@ -77,7 +77,7 @@ async def test_the_inbox_holds_what_waits_and_nothing_else(start_world: Start) -
         assert ours(await items(world, "--name", "careless", "--agent", "file-manager")) == []
         assert ours(await items(world, "--older-than", "1h")) == []
         text = await pending(world)
-        assert re.search(rf'{two} +file-manager +2 +approve-delete: {{"paths": \["b.txt"\]}}  ', text)
+        assert re.search(rf'{two} +file-manager +2\S* +approve-delete: delete_files {{"paths": \["b.txt"\]}}', text)
         assert "parked: Unknown agent" in text
         assert "retry RUN, or ends with: abort RUN" in text
         assert "Nothing of that kind" in await pending(world, "--name", "no such name")

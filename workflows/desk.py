@@ -25,7 +25,7 @@ with workflow.unsafe.imports_passed_through():
         read_verdict,
         who_and_why,
     )
-    from abeyance.contracts import ENDED, Decision, Prompt, Reset, RunStatus
+    from abeyance.contracts import ENDED, Approval, Decision, Prompt, Reset, RunStatus
     from abeyance.shortened import shortened
     from workflows.details import current_details, memo_of
     from workflows.sealed import Sealed
@@ -151,7 +151,7 @@ class Desk:
             state=self._state.word,
             agent=self._agent,
             turn=self._state.turn,
-            approvals=self._ledger.open,
+            approvals=[shown_to_people(approval) for approval in self._ledger.open],
             decisions=self._ledger.decisions,
             refused=self._ledger.refusals,
             refused_count=self._ledger.refused_count,
@@ -283,6 +283,11 @@ class Desk:
             await workflow.wait_condition(lambda: self._stale)
             self._stale = False
             workflow.set_current_details(current_details(self.status(), workflow.info().workflow_id))
+
+
+def shown_to_people(approval: Approval) -> Approval:
+    """An approval without its digests if it lacks something: they stand where all of it is shown."""
+    return replace(approval, digest=None, digests={}) if approval.left_out else approval
 
 
 def short(key: str) -> str:

@@ -20,9 +20,10 @@ from abeyance.contracts import (
     Prompt,
     RunStatus,
 )
-from abeyance.markdown import code, encoded_size
+from abeyance.markdown import code, encoded_size, fits
+from abeyance.matching import REFUSING_CHOICES
 from abeyance.printable import one_line, printable, visible
-from abeyance.shortened import cut, shortened
+from abeyance.shortened import cut, left_out, shortened
 from abeyance.yes_no import meaning
 
 MEMO_TEXT = 2_000
@@ -83,6 +84,7 @@ def memo_of(status: RunStatus) -> dict[str, Any]:
                 "options": shortened([asdict(option) for option in approval.options], MEMO_TEXT, visible),
                 "strict": approval.strict,
                 "denials": [asdict(denial) for denial in approval.denials],
+                "left_out": approval.left_out + _left_out(approval.reason) + _left_out(approval.input),
             }
             | ({"path": approval.path} if approval.path else {})
             for approval in status.approvals
@@ -160,8 +162,28 @@ def _question(approval: Approval, room: int) -> str:
     ]
     there = {label: text for label, text in said.items() if text is not None}
     share = (room - encoded_size("\n".join([asked, *answers]))) // max(1, len(there)) - 150
-    reasons = [f"- {label}: {code(text, min(max(share, 80), MOST_TEXT))}" for label, text in there.items()]
+    most = min(max(share, 80), MOST_TEXT)
+    reasons = [f"- {label}: {code(text, most)}" for label, text in there.items()]
+    if approval.left_out:
+        reasons.append(f"- This is not all of it: **{approval.left_out} characters are left out.**")
+    if approval.left_out or not all(fits(text, most) for text in there.values()):
+        answers = [f"- **No:** signal `{signal}`, input {code(given, 300)}" for signal, given in _noes(approval)]
+        answers.append(f"- **Yes:** read all of it first, {_where_all_is(approval)}")
     return "\n".join([asked, "", *reasons, *answers])
+
+
+def _noes(approval: Approval) -> list[tuple[str, str]]:
+    """How a call that is not shown whole is kept from running: the signal and its input."""
+    word = next((choice for choice in REFUSING_CHOICES if choice in (approval.choices or ())), None)
+    if word is None:
+        return [("deny", str(approval.number))]
+    return [("respond", json.dumps({"approval": approval.number, "response": word}))]
+
+
+def _where_all_is(approval: Approval) -> str:
+    if approval.left_out:
+        return "with `starter.py show RUN --full`, and answer with the digest that stands there"
+    return f"in the query `status`; then signal `approve`, input `{approval.number}`, or answer as it asks"
 
 
 def _answers(approval: Approval) -> list[tuple[str, str, str]]:
@@ -205,7 +227,8 @@ def _how_to_send(status: RunStatus, run: str) -> str:
     how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."
     signal, given = ("say", '"..."') if status.state == "listening" else ("retry", None)
     if status.approvals:
-        _, signal, given = _answers(status.approvals[0])[0]
+        first = status.approvals[0]
+        signal, given = _noes(first)[0] if first.left_out else _answers(first)[0][1:]
     command = f"temporal workflow signal -w {shlex.quote(run)} --name {signal}"
     command += f" --input {shlex.quote(given)}" if given else ""
     # A workflow id may have a thousand characters of any kind, and a command that is cut is of no use.
@@ -284,6 +307,10 @@ def _json(value: Any) -> str:
 
 def _text(value: Any) -> str:
     return value if isinstance(value, str) else _json(value)
+
+
+def _left_out(value: Any) -> int:
+    return left_out(value, shortened(value, MEMO_TEXT))
 
 
 def _named(name: str) -> str:

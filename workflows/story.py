@@ -9,7 +9,7 @@ from typing import Any, Generic, TypeVar
 
 from abeyance.contracts import Approval, Decision, TurnInput, TurnNote, TurnResult, Work
 from abeyance.printable import one_line, printable
-from abeyance.shortened import cut, encoded, shortened
+from abeyance.shortened import cut, encoded, left_out, shortened
 from workflows.outcomes import FailedTurn
 
 T = TypeVar("T", Approval, Decision, TurnNote)
@@ -115,14 +115,9 @@ class Story:
     def asks(self, approvals: Iterable[Approval]) -> None:
         """Take in what is open now."""
         for approval in approvals:
-            self._asked.put(
-                approval.number,
-                replace(
-                    approval,
-                    reason=shortened(approval.reason, SHOWN_CHARACTERS),
-                    input=shortened(approval.input, SHOWN_CHARACTERS),
-                ),
-            )
+            reason, given = (shortened(value, SHOWN_CHARACTERS) for value in (approval.reason, approval.input))
+            lacks = approval.left_out + left_out(approval.reason, reason) + left_out(approval.input, given)
+            self._asked.put(approval.number, replace(approval, reason=reason, input=given, left_out=lacks))
 
     def begins(self, turn: TurnInput, answered: Sequence[Approval], order: int, at: str, by: str | None = None) -> None:
         """A turn begins, with the answers to `answered` or with a prompt that was sent `by` somebody."""

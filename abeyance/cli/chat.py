@@ -122,7 +122,7 @@ def _has_spoken(status: RunStatus) -> bool:
 
 async def _answer(runs: Runs, run: str, by: str, status: RunStatus) -> bool:
     """Have the person answer the first open question; `False` if they leave."""
-    approval = status.approvals[0]
+    [approval] = await runs.in_full(run, status.approvals[:1])
     show_question(approval)
     try:
         response = await _typed(lambda: ask_for_response(approval))

@@ -7,7 +7,6 @@ import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -15,7 +14,7 @@ import typer
 from abeyance.answers import UnreadableError, read_target
 from abeyance.cli._shared import Json, Run, asked_from, brief, fail, quoted, say, say_json, starter, user, with_runs
 from abeyance.cli.doctor import tell_why
-from abeyance.cli.questions import ask_for_response, choose, confirm, json_or_text, show_question
+from abeyance.cli.questions import ask_for_response, choose, confirm, json_or_text, recorded, show_question
 from abeyance.cli.story import decided
 from abeyance.contracts import ENDED
 from abeyance.errors import NoWorkerError, PayloadError, RefusedError
@@ -296,12 +295,10 @@ def _require_open(run: str) -> list[Approval]:
 
 
 async def _open(runs: Runs, run: str) -> list[Approval]:
-    from abeyance.contracts import Approval
-
+    """What is open in a run, whole."""
     try:
-        return (await runs.status(run)).approvals
+        approvals = (await runs.status(run)).approvals
     except NoWorkerError as error:
-        say(f"{error} This is what was last recorded, and long texts are cut:")
-        known = {f.name for f in fields(Approval)}
-        recorded = (await runs.summary(run)).approvals
-        return [Approval(**{name: item[name] for name in known & set(item)}) for item in recorded]
+        say(f"{error} This is what was last recorded:")
+        approvals = recorded((await runs.summary(run)).approvals)
+    return await runs.in_full(run, approvals)

@@ -7,26 +7,18 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import (
-    Json,
-    age,
-    asked_from,
-    brief,
-    duration,
-    fail,
-    remark,
-    say,
-    say_json,
-    starter,
-    table,
-    with_runs,
-)
+from abeyance.cli._shared import Json, age, brief, duration, fail, remark, say, say_json, starter, table, with_runs
+from abeyance.cli.questions import recorded, told_on_one_line
+from abeyance.printable import one_line
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from abeyance.runs import Runs
     from abeyance.summaries import RunSummary
+
+MOST_SHOWN = 300
+"""Of what is asked, in characters."""
 
 
 def register(app: typer.Typer) -> None:
@@ -65,8 +57,11 @@ def pending(
             say("Nothing of that kind waits for anybody." if only else "Nothing waits for anybody.")
         else:
             table(("run", "agent", "#", "what", "waits for"), [_row(item) for item in items])
-            if any("problem" not in item for item in items):
-                say(f"Answer with: {starter()} approve|deny RUN [#], respond RUN [#] RESPONSE")
+            asked = [_told(item) for item in items if "problem" not in item]
+            if any(whole for _, whole in asked):
+                say(f"Answer with: {starter()} approve|deny RUN #, respond RUN # RESPONSE")
+            if not all(whole for _, whole in asked):
+                say(f"Where something is left out, read all of it first: {starter()} show RUN --full")
             if any(item["state"] == "parked" for item in items):
                 say(f"What is parked goes on with: {starter()} retry RUN, or ends with: abort RUN")
 
@@ -106,6 +101,14 @@ def items_of(runs: Iterable[RunSummary]) -> list[dict[str, Any]]:
 def _row(item: dict[str, Any]) -> tuple[str, ...]:
     if "problem" in item:
         return item["run"], item["agent"], "", f"{item['state']}: {brief(item['problem'])}", age(item["since"])
-    asked = brief(item["input"] if item["tool"] else item["reason"])
-    what = f"{item['name']}: {asked_from(item.get('path'))}{asked}"
-    return item["run"], item["agent"], str(item["number"]), what, age(item["since"])
+    what, whole = _told(item)
+    which = f"{item['number']}@{item['digest'][:8]}" if whole and item.get("digest") else str(item["number"])
+    return item["run"], item["agent"], which, what, age(item["since"])
+
+
+def _told(item: dict[str, Any]) -> tuple[str, bool]:
+    """What an approval is about, on one line, and whether that is all of it."""
+    [approval] = recorded([item])
+    told = one_line(f"{approval.name}: {told_on_one_line(approval)}")
+    shown = brief(told, MOST_SHOWN, approval.left_out)
+    return shown, shown == told and not approval.left_out

@@ -13,11 +13,16 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from abeyance.cli._shared import age, asked_from, brief, quoted, say, starter
-from abeyance.matching import taken
+from abeyance.converter.typed import typed
+from abeyance.matching import REFUSING_CHOICES, taken
+from abeyance.printable import one_line
+from abeyance.shortened import cut
 from abeyance.yes_no import TRUST, bare_word, meaning
 
 if TYPE_CHECKING:
-    from abeyance.contracts import Approval
+    from collections.abc import Iterable
+
+    from abeyance.contracts import Approval, JsonObject
 
 MOST_SHOWN = 2_000
 MARGIN = 13
@@ -34,31 +39,51 @@ class Option:
     meaning: str = ""
 
 
-def ask(run: str, approval: Approval) -> None:
-    """Print a question with the commands that answer it; what is very long is cut."""
-    show_question(approval, most=MOST_SHOWN)
+def ask(run: str, approval: Approval, *, full: bool = False) -> None:
+    """Print a question with the commands that answer it; what is very long is cut, and then no yes is offered."""
+    if not show_question(approval, most=None if full else MOST_SHOWN):
+        to = f"{quoted(run)} {approval.number}"
+        word = next((choice for choice in REFUSING_CHOICES if choice in (approval.choices or ())), None)
+        no = f"respond {to} {word}" if word else f"deny {to}"
+        say(f"     answer: {starter()} {no}    # any other answer takes its digest,")
+        say(f"     which stands where all of it is shown: {starter()} show {quoted(run)} --full")
+        return
+    if full and approval.digest:
+        say(f"     digest: {approval.digest}")
     for command in _commands(run, approval):
         say(f"     answer: {command}")
 
 
-def show_question(approval: Approval, *, most: int | None = None) -> None:
-    """Print a question, each of its parts cut to `most` characters, or in full."""
+def show_question(approval: Approval, *, most: int | None = None) -> bool:
+    """Print a question, each of its parts cut to `most` characters, or in full; returns whether it is shown whole."""
+    call = f"{asked_from(approval.path)}{approval.tool} {in_json(approval.input)}" if approval.tool else ""
+    reason = _reason(approval)
     say(f"  {approval.number}. {approval.name}, asked {age(approval.asked_at)} ago", hang=5)
-    if approval.tool:
-        call = f"{asked_from(approval.path)}{approval.tool} {_json(approval.input)}"
-        say(f"     call:   {_cut(call, most)}", hang=MARGIN)
+    if call:
+        say(f"     call:   {call if most is None else cut(call, most)}", hang=MARGIN)
     elif approval.path:
         say(f"     from:   {' > '.join(approval.path)}", hang=MARGIN)
-    if reason := _reason(approval):
-        say(f"     reason: {_cut(reason, most)}", hang=MARGIN)
+    if reason:
+        say(f"     reason: {reason if most is None else cut(reason, most)}", hang=MARGIN)
+    if approval.left_out:
+        say(f"     This is not all of it: {approval.left_out} characters are left out.", hang=MARGIN)
     for denial in approval.denials:
-        why = f": {denial.comment}" if denial.comment else ""
-        say(
-            f"     denied before: as {denial.approval} by {denial.by or 'somebody'}, {age(denial.at)} ago{why}",
-            hang=MARGIN,
-        )
+        why = f": {one_line(denial.comment)}" if denial.comment else ""
+        who = one_line(denial.by or "somebody")
+        say(f"     denied before: as {denial.approval} by {who}, {age(denial.at)} ago{why}", hang=MARGIN)
     if approval.error:
         say(f"     the last answer made the agent fail: {approval.error}", hang=MARGIN)
+    return not approval.left_out and (most is None or max(len(call), len(reason)) <= most)
+
+
+def recorded(items: Iterable[JsonObject]) -> list[Approval]:
+    """Approvals as lists have them, which no worker is asked for; long texts in them are cut."""
+    from abeyance.contracts import Approval
+
+    # Options that were too long to be recorded are a text.
+    return [
+        typed(Approval, item if isinstance(item.get("options", []), list) else item | {"options": []}) for item in items
+    ]
 
 
 def options_of(approval: Approval) -> list[Option]:
@@ -74,7 +99,7 @@ def options_of(approval: Approval) -> list[Option]:
             Option(o.response if meaning(o.response) is not None else str(number), o.response, brief(o.response))
             for number, o in enumerate(given, 1)
         ]
-    options = [Option(_json(option.response), option.response, brief(option.meaning)) for option in given]
+    options = [Option(in_json(option.response), option.response, brief(option.meaning)) for option in given]
     # Payloads hold the keys of objects in the order of the alphabet.
     return sorted(options, key=lambda option: _place(option.response))
 
@@ -86,14 +111,19 @@ def _place(response: Any) -> int:
     return 2 if more else 0 if said else 1
 
 
+def told_on_one_line(approval: Approval) -> str:
+    """What a question is about: its call, and its reason where that says more."""
+    reason = one_line(_reason(approval))
+    call = one_line(f"{approval.tool} {in_json(approval.input)}") if approval.tool else ""
+    return asked_from(approval.path) + (f"{call}; {reason}" if call and reason else call or reason)
+
+
 def choose(approvals: list[Approval]) -> Approval:
     """Have a person pick one of several open questions; the only one is picked at once."""
     if len(approvals) == 1:
         return approvals[0]
     for approval in approvals:
-        what = f"{approval.tool} {_json(approval.input)}" if approval.tool else _reason(approval)
-        what = asked_from(approval.path) + what
-        say(f"  {approval.number}. {brief(f'{approval.name}: {what}', 200)}", hang=5)
+        say(f"  {approval.number}. {brief(f'{approval.name}: {told_on_one_line(approval)}', 200)}", hang=5)
     while True:
         typed = prompt(f"Which one ({', '.join(str(a.number) for a in approvals)})").strip().removeprefix("#")
         named = [a for a in approvals if typed in (str(a.number), a.id)] or [a for a in approvals if a.name == typed]
@@ -223,7 +253,7 @@ def _result() -> Any:
 
 def _commands(run: str, approval: Approval) -> list[str]:
     """The commands that answer a question, the likeliest first."""
-    to = f"{quoted(run)} {approval.number}"
+    to = f"{quoted(run)} {approval.number}{f'@{approval.digest[:8]}' if approval.digest else ''}"
     options = options_of(approval)
     if not options:
         return [f"{starter()} approve {to}    # or deny, or respond"]
@@ -243,11 +273,11 @@ def _reason(approval: Approval) -> str:
     """The reason, an object with one line per entry, without what the call says already and what the answers say."""
     reason = approval.reason
     if not isinstance(reason, dict):
-        return _json(reason)
+        return in_json(reason)
     known = approval.input.items() if isinstance(approval.input, dict) else ()
     # Options that code does not stand for are data, and are shown as such.
     menu = "options" if approval.options or approval.choices else None
-    return "\n".join(f"{k}: {_json(v)}" for k, v in reason.items() if k != menu and (k, v) not in known)
+    return "\n".join(f"{k}: {in_json(v)}" for k, v in reason.items() if k != menu and (k, v) not in known)
 
 
 def _is_text(text: str) -> bool:
@@ -257,13 +287,8 @@ def _is_text(text: str) -> bool:
         return False
 
 
-def _json(value: Any) -> str:
+def in_json(value: Any) -> str:
+    """A text as it is, and another value as JSON; "" for nothing."""
     if value is None:
         return ""
     return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
-
-
-def _cut(text: str, most: int | None) -> str:
-    if most is None or len(text) <= most:
-        return text
-    return f"{text[:most]}… ({len(text)} characters; `respond` without an answer shows all, and so does --json)"

@@ -6,7 +6,7 @@ import asyncio
 import json
 import sys
 from contextlib import nullcontext
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -27,6 +27,7 @@ from abeyance.cli._shared import (
     with_runs,
 )
 from abeyance.cli.chat import By, converse
+from abeyance.cli.questions import recorded
 from abeyance.cli.story import conclude, doing, leave_with, tell, tell_as_recorded, tell_open
 from abeyance.errors import NoWorkerError
 from abeyance.printable import one_line, printable
@@ -114,7 +115,13 @@ def _introduced(started: Started, session: str | None) -> str:
     return f"Session {session} is busy, so the prompt was queued into its open run {started.run}{place}. {look}"
 
 
-def show(run: Run, json_: Json = False) -> None:
+def show(
+    run: Run,
+    full: Annotated[
+        bool, typer.Option("--full", help="Show all of what was asked, however long, with digests.")
+    ] = False,
+    json_: Json = False,
+) -> None:
     """Tell the story of a run: what was asked, decided, by whom, refused, retried, and what ran; and what is open."""
 
     async def work(runs: Runs) -> None:
@@ -123,17 +130,23 @@ def show(run: Run, json_: Json = False) -> None:
             status = await runs.status(run)
         except NoWorkerError as error:
             summary = await runs.summary(run)
+            approvals = recorded(summary.approvals)
+            if full or json_:
+                approvals = await runs.in_full(run, approvals)
             if json_:
-                say_json(
-                    asdict(summary) | {"progress": asdict(progress) if progress else None, "no_worker": str(error)}
-                )
+                known = asdict(summary) | {"approvals": [asdict(approval) for approval in approvals]}
+                say_json(known | {"progress": asdict(progress) if progress else None, "no_worker": str(error)})
             else:
-                tell_as_recorded(summary, progress, error)
+                tell_as_recorded(summary, approvals, progress, error, full=full)
             return
+        if full or json_:
+            status = replace(status, approvals=await runs.in_full(run, status.approvals))
+        if full:
+            status = replace(status, closed=await runs.in_full(run, status.closed))
         if json_:
             say_json(_complete(run, status, progress))
         else:
-            tell(run, status, progress)
+            tell(run, status, progress, full=full)
 
     with_runs(work)
 

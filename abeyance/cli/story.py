@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import typer
 
 from abeyance.cli._shared import age, asked_from, brief, remark, say, say_quoted, span, starter
-from abeyance.cli.questions import ask
+from abeyance.cli.questions import ask, in_json, show_question
 from abeyance.contracts import ENDED, Work
 from abeyance.printable import one_line, visible
 
@@ -30,8 +30,15 @@ Line = tuple[float, str, Sequence[str]]
 """A place in the order of what happened, a time, and what is told of it, each a line of its own."""
 
 
-def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
-    """Print what has happened in a run, in order, and what is open, with the commands that answer it."""
+def tell(run: str, status: RunStatus, progress: Progress | None, *, full: bool = False) -> None:
+    """Print what has happened in a run, in order, and what is open, with the commands that answer it.
+
+    Args:
+        run: its workflow id.
+        status: what it says of itself.
+        progress: of its turn, if it is in one.
+        full: show all of what was asked; `status` holds it whole.
+    """
     turns = f"{status.turn} turn" + ("" if status.turn == 1 else "s")
     say(f"{run}: {status.agent} is {status.state}, {turns}, {status.usage.total_tokens} tokens", hang=2)
     day = ""
@@ -46,8 +53,13 @@ def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
             say(" " * MARGIN + line, hang=DEEPER)
     if status.refused_count > len(status.refused):
         say(f"  {status.refused_count} answers were refused in all; the latest {len(status.refused)} are told.", hang=2)
+    if full and status.closed:
+        say("  What was asked before:")
+        for approval in status.closed:
+            show_question(approval)
+            say(f"     digest: {approval.digest}" if approval.digest else "")
     if status.state not in ENDED:
-        tell_open(run, status)
+        tell_open(run, status, full=full)
         return
     if how := ended_how(status.stop_reason, status.problem):
         say(f"  {how}", hang=2)
@@ -55,29 +67,30 @@ def tell(run: str, status: RunStatus, progress: Progress | None) -> None:
         say_quoted(status.message)
 
 
-def tell_open(run: str, status: RunStatus) -> None:
+def tell_open(run: str, status: RunStatus, *, full: bool = False) -> None:
     """Print what waits for a person, with the commands that answer it."""
     if status.problem:
         say(f"  It is parked: {status.problem}", hang=2)
         say(f"  Mend that, then: {starter()} retry {run}    # or give up: abort")
     for approval in status.approvals:
-        ask(run, approval)
+        ask(run, approval, full=full)
     if status.state == "listening":
         if status.message:
             say_quoted(status.message)
         say(f"  It listens. Go on: {starter()} say {run} PROMPT    # or let it end: finish")
 
 
-def tell_as_recorded(summary: RunSummary, progress: Progress | None, error: NoWorkerError) -> None:
+def tell_as_recorded(
+    summary: RunSummary, approvals: Sequence[Approval], progress: Progress | None, error: NoWorkerError, *, full: bool
+) -> None:
     """Print what is known of a run that no worker answers for."""
     say(f"{summary.run}: {summary.agent} is {summary.state}, as last recorded. {error}", hang=2)
     if summary.problem:
         say(f"  It is parked: {summary.problem}", hang=2)
     if summary.cancelled:
         say(f"  {summary.cancelled}", hang=2)
-    for approval in summary.approvals:
-        what = brief(approval["input"] or approval["reason"], 2_000)
-        say(f"  {approval['number']}. {approval['name']}: {asked_from(approval.get('path'))}{what}", hang=5)
+    for approval in approvals:
+        ask(summary.run, approval, full=full)
     if progress:
         say(f"  now: {doing(progress)}", hang=MARGIN)
 
@@ -220,7 +233,8 @@ def _by(name: str | None) -> str:
 
 
 def _asked(approval: Approval) -> str:
-    what = f"{approval.tool} {brief(approval.input)}" if approval.tool else brief(approval.reason)
+    asked = f"{approval.tool} {in_json(approval.input)}" if approval.tool else in_json(approval.reason)
+    what = brief(asked, 200, approval.left_out)
     return f"{approval.number} ({approval.name}): {asked_from(approval.path)}{what}"
 
 
