@@ -31,7 +31,7 @@ async def in_full(client: Client, run: str, approvals: Sequence[Approval]) -> li
     """
     if not any(approval.left_out for approval in approvals):
         return list(approvals)
-    record, execution = _Record(), ""
+    record, execution = Record(), ""
     while True:
         before = await record.read(client, run, execution)
         whole = [record.whole(approval) if approval.left_out else approval for approval in approvals]
@@ -41,7 +41,7 @@ async def in_full(client: Client, run: str, approvals: Sequence[Approval]) -> li
 
 
 @dataclass
-class _Record:
+class Record:
     """What a run's history holds of questions and calls.
 
     Attributes:
@@ -61,7 +61,7 @@ class _Record:
             before = first or before
             for value in values:
                 if isinstance(value, dict):
-                    self._take(value)
+                    self.take(value)
         return before
 
     def whole(self, approval: Approval) -> Approval:
@@ -102,7 +102,8 @@ class _Record:
                     return (shown,)
         return None
 
-    def _take(self, value: JsonObject) -> None:
+    def take(self, value: JsonObject) -> None:
+        """Take in what a payload says: a turn's result, or what an execution was handed."""
         if isinstance(state := value.get("state"), dict):
             # What an execution was handed by the one before: open questions and, packed, the conversation.
             self._ask((state.get("ledger") or {}).get("asked", {}).values())

@@ -13,8 +13,10 @@ from temporalio.api.sdk.v1 import WorkflowMetadata
 from temporalio.client import Client
 
 from abeyance.contracts import Approval
+from abeyance.digests import digest_of
 from abeyance.runs import Runs
 from abeyance.settings import Settings
+from abeyance.whole_questions import Record
 from tests.command_line import Cli
 from tests.conftest import Start
 from tests.processes import address_of, environment, on_terminal
@@ -165,3 +167,16 @@ async def test_it_is_told_by_the_history_alone(settings: Settings, start_world: 
         assert whole.input == {"arguments": PATHS}
         other = Approval(1, "v1:nobody:knows", "x", None, "act", {}, approval.asked_at, left_out=5)
         assert await runs.in_full(run.id, [other]) == [other]
+
+
+@pytest.mark.parametrize(("said", "whole"), [(1, True), (2, False)])
+def test_what_is_not_what_its_digest_says_is_not_shown_for_it(said: int, whole: bool) -> None:
+    """However it came into the history."""
+    question = {"id": "q", "tool": "act", "tool_use_id": "use", "left_out": 5, "calls": [{"id": "use", "tool": "act"}]}
+    use = {"toolUseId": "use", "name": "act", "input": said}
+    record = Record()
+    record.take({"questions": [question | {"digest": digest_of({"tool": "act", "input": 1})}]})
+    record.take({"delta": {"messages": [[0, 3], {"content": [{"toolUse": use}]}]}})
+    approval = Approval(1, "q", "x", None, "act", "cut", "2026-01-01", left_out=5)
+    found = record.whole(approval)
+    assert (found.input, found.left_out) == ((1, 0) if whole else ("cut", 5))
