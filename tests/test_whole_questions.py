@@ -34,7 +34,7 @@ def settings(workspace: Path) -> Settings:
 
 @pytest.fixture
 def cli(client: Client, settings: Settings, tmp_path: Path) -> Cli:
-    return Cli(environment(address_of(client), settings), tmp_path)
+    return Cli(environment(address_of(client), settings))
 
 
 async def asking(world: World, given: Any, **options: Any) -> StartedRun:
