@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -102,7 +103,7 @@ async def diagnose(client: Client, run: str, own_queue: str) -> Diagnosis:
     summary, raw = await summarised(description), description.raw_description
     queue = raw.execution_config.task_queue.name or description.task_queue
     if summary.state not in OPEN:
-        ended = Finding("ended", f"It has ended: it is {summary.state}.", f"See `starter.py show {run}`.", wrong=False)
+        ended = Finding("ended", f"It has ended: it is {summary.state}.", f"See `{_show(run)}`.", wrong=False)
         return Diagnosis(run, summary.state, queue, findings=[ended])
     workers = await pollers(client, queue)
     findings = [
@@ -258,7 +259,7 @@ async def _activity(client: Client, run: str, pending: PendingActivityInfo) -> l
         return []
     since = _since(pending.last_started_time)
     says = f"{what} runs{worker} since {since} s, attempt {pending.attempt}."
-    return [Finding("working", says, f"Wait, or see what it does with `starter.py show {run}`.", wrong=False)]
+    return [Finding("working", says, f"Wait, or see what it does with `{_show(run)}`.", wrong=False)]
 
 
 def _next_try(pending: PendingActivityInfo) -> str:
@@ -279,7 +280,7 @@ def _state(run: str, summary: RunSummary) -> list[Finding]:
     if summary.state == "waiting":
         numbers = ", ".join(str(approval["number"]) for approval in summary.approvals)
         says = f"It waits for a person to decide approval {numbers}."
-        found.append(Finding("waiting", says, f"See `starter.py show {run}`, and answer.", wrong=False))
+        found.append(Finding("waiting", says, f"See `{_show(run)}`, and answer.", wrong=False))
     if summary.state == "listening":
         cure = f"`starter.py say {run} PROMPT`, or `starter.py finish {run}`."
         found.append(Finding("listening", "It waits for the next prompt.", cure, wrong=False))
@@ -322,3 +323,7 @@ def _ago(seconds: int | None) -> str:
 
 def _when(at: datetime) -> str:
     return f"{at.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
+
+
+def _show(run: str) -> str:
+    return f"starter.py show {shlex.quote(run)}"

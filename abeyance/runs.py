@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import shlex
 import uuid
 from collections.abc import AsyncIterator, Coroutine, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -132,7 +133,7 @@ class Runs:
                 "wait for its end, or leave out --if-busy" if request.session else "start this one with another --id"
             )
             raise RefusedError(
-                f"A run with the id {run!r} is open already. Look at it with `show {run}`, or {instead}."
+                f"A run with the id {run!r} is open already. Look at it with `show {shlex.quote(run)}`, or {instead}."
             ) from error
         return run
 
@@ -437,7 +438,8 @@ class Runs:
             raise RefusedError(f"Run {run!r} cannot say how it is: {error}") from error
         except RPCError as error:
             if error.status == RPCStatusCode.NOT_FOUND and any(words in str(error) for words in HAS_ENDED):
-                raise RefusedError(f"Run {run!r} has ended; nothing of it is open. See `show {run}`.") from error
+                look = f"See `show {shlex.quote(run)}`."
+                raise RefusedError(f"Run {run!r} has ended; nothing of it is open. {look}") from error
             if error.status == RPCStatusCode.NOT_FOUND:
                 raise NotFoundError(f"There is no run {run!r}. `starter.py list` shows those there are.") from error
             if error.status in NO_ANSWER:

@@ -20,12 +20,18 @@ class Cli:
         self.bare = dict(env)
         self.env = self.bare | {WITHOUT_STRANDS: "1"}
 
-    async def __call__(self, *arguments: str, status: int = 0, **env: str) -> subprocess.CompletedProcess[str]:
-        done = await asyncio.to_thread(run, [sys.executable, "starter.py", *arguments], self.env | env, ROOT, PATIENCE)
+    async def __call__(
+        self, *arguments: str, status: int = 0, given: str = "", **env: str
+    ) -> subprocess.CompletedProcess[str]:
+        done = await asyncio.to_thread(
+            run, [sys.executable, "starter.py", *arguments], self.env | env, ROOT, PATIENCE, given
+        )
         assert done.returncode == status, f"{arguments} gave {done.returncode}: {done.stdout}{done.stderr}"
         assert "Traceback" not in done.stderr
         assert "STRANDS" not in done.stderr
-        if status not in (0, 2):
+        if "--json" in arguments and status:
+            assert all("error" in line or "warning" in line for line in map(json.loads, done.stderr.splitlines()))
+        elif status not in (0, 2):
             assert done.stderr.startswith("starter: ")
             assert len(done.stderr.splitlines()) == 1
         return done

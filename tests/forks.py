@@ -142,10 +142,14 @@ def launch(
     return _forks[kind].fork(command[1:], env, cwd, stdin, stdout, stderr)
 
 
-def run(command: Sequence[str], env: Mapping[str, str], cwd: Path, timeout: float) -> subprocess.CompletedProcess[str]:
-    """Run a program of this project to its end, without a terminal and with nothing to read; gives what it wrote."""
-    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, Path(os.devnull).open("rb") as nothing:
-        process = launch(command, env, cwd, nothing.fileno(), out.fileno(), err.fileno())
+def run(
+    command: Sequence[str], env: Mapping[str, str], cwd: Path, timeout: float, given: str = ""
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of this project to its end, without a terminal and with `given` to read; gives what it wrote."""
+    with tempfile.TemporaryFile() as out, tempfile.TemporaryFile() as err, tempfile.TemporaryFile() as read:
+        read.write(given.encode())
+        read.seek(0)
+        process = launch(command, env, cwd, read.fileno(), out.fileno(), err.fileno())
         try:
             status = process.wait(timeout)
         finally:

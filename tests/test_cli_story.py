@@ -176,7 +176,7 @@ async def test_show_tells_the_story_of_a_real_run(
         assert [note["work"]["ran"][0]["status"] for note in shown["turn_notes"]] == ["success", "success", "denied"]
         assert json.dumps(await cli.json("show", run.id)) == json.dumps(shown)
         command = [sys.executable, "starter.py", "show", run.id]
-        with on_terminal(command, cli.env | {"COLUMNS": "60"}, tmp_path / "terminal.log") as terminal:
+        with on_terminal(command, cli.env | {"COLUMNS": "60", "NO_COLOR": "1"}, tmp_path / "terminal.log") as terminal:
             assert await terminal.ends() == 0
             shown = terminal.output.replace("│ ", "")
             assert " ".join(shown.split()) == " ".join(told.replace("│ ", "").split())

@@ -35,7 +35,8 @@ def settings(workspace: Path) -> Settings:
 
 @pytest.fixture
 def cli(client: Client, settings: Settings, tmp_path: Path) -> Cli:
-    return Cli(environment(address_of(client), settings))
+    # Nobody answers in most of these, however long a command waits.
+    return Cli(environment(address_of(client), settings, ABEYANCE_WORKER_TIMEOUT="3"))
 
 
 async def finds(client: Client, settings: Settings, run: str, *kinds: str) -> Finding:

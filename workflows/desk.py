@@ -50,7 +50,7 @@ class Desk:
         self._by = text_in(request.get("by"))
         self._failure: str | None = None
         """Why the run has failed, once it has."""
-        told = carried.story if carried else Told(text_in(request.get("prompt")) or "", now())
+        told = carried.story if carried else Told(text_in(request.get("prompt")) or "", started())
         self._state = carried.state if carried else State(since=now())
         self._ledger = self._state.ledger
         self._story = Story(told)
@@ -179,7 +179,7 @@ class Desk:
         """Show nothing of a record that nobody has verified."""
         self._state = State(since=now(), attributes_registered=self._state.attributes_registered)
         self._ledger = self._state.ledger
-        self._story = Story(Told(self._story.prompt, now()))
+        self._story = Story(Told(self._story.prompt, started()))
 
     def _receive(self, via: str, args: tuple[Any, ...], read: Callable[[], list[Answer]]) -> list[Decision]:
         """Apply what arrived. Raises for want of a key alone: any other exception here would stop the run for ever."""
@@ -293,6 +293,11 @@ def shown_to_people(approval: Approval) -> Approval:
 def short(key: str) -> str:
     """What is kept of a key, which may be long."""
     return hashlib.sha256(key.encode()).hexdigest()[:32]
+
+
+def started() -> str:
+    """When the execution was started, ISO 8601, however late a worker took it up."""
+    return workflow.info().workflow_start_time.isoformat(timespec="seconds")
 
 
 def now() -> str:

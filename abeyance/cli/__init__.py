@@ -8,10 +8,14 @@ from __future__ import annotations
 
 import os
 import sys
+from importlib import metadata
+from typing import Annotated, Any
 
 import typer
 
 from abeyance.cli import chat, codec, decide, doctor, inbox, local, runs, sessions, setup
+from abeyance.cli._shared import tell_error, wants_json
+from abeyance.cli.layout import Sections
 
 EPILOG = (
     "Exit status: 0 done, 1 something is wrong, 2 wrong usage, 3 not found, 4 refused, 5 the run failed, "
@@ -25,6 +29,8 @@ app = typer.Typer(
     name="starter.py",
     help="Strands agents as durable Temporal workflows that stop and wait for people.",
     epilog=EPILOG,
+    cls=Sections,
+    context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -34,11 +40,40 @@ for module in (runs, chat, inbox, decide, doctor, sessions, setup, codec, local)
     module.register(app)
 
 
+def _tell_version(wanted: bool) -> None:
+    if wanted:
+        try:
+            version = metadata.version("abeyance")
+        except metadata.PackageNotFoundError:
+            version = "(a checkout that is not installed)"
+        print(f"abeyance {version}, temporalio {metadata.version('temporalio')}, Python {sys.version.split()[0]}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version_: Annotated[
+        bool, typer.Option("--version", is_eager=True, callback=_tell_version, help="Say which version this is.")
+    ] = False,
+) -> None:
+    """Strands agents as durable Temporal workflows that stop and wait for people."""
+
+
 def main() -> None:
     """Run the command line as a program; it never returns."""
     status = 1
     try:
-        app(standalone_mode=True)
+        status = app(standalone_mode=False) or 0
+    except typer.TyperException as error:
+        # A wrong usage; its class is none of Typer's public ones.
+        wrong: Any = error
+        status = wrong.exit_code
+        if wants_json():
+            tell_error(wrong.format_message(), status)
+        else:
+            wrong.show()
+    except typer.Abort:
+        print("Aborted!", file=sys.stderr)
     except SystemExit as leaving:
         status = leaving.code if isinstance(leaving.code, int) else int(leaving.code is not None)
     except KeyboardInterrupt:

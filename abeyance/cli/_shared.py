@@ -15,6 +15,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import UTC, datetime, timedelta
 from itertools import zip_longest
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
@@ -29,6 +30,17 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+RED, GREEN, YELLOW, CYAN = 31, 32, 33, 36
+COLOURS = {
+    "waiting": YELLOW,
+    "listening": YELLOW,
+    "parked": RED,
+    "failed": RED,
+    "timed_out": RED,
+    "running": CYAN,
+    "completed": GREEN,
+}
+"""Of a run's state; the others have none."""
 FOREIGN = "│ "
 """Stands before each line of somebody else's words that does not begin as a line of ours."""
 Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
@@ -70,16 +82,46 @@ def with_runs(work: Callable[[Runs], Awaitable[T]]) -> T:
 
 def fail(message: str, status: int) -> NoReturn:
     """Print one line that says what is wrong, and leave."""
-    remark(message)
+    if wants_json():
+        tell_error(message, status)
+    else:
+        remark(message)
     raise typer.Exit(status)
 
 
 def remark(text: str) -> None:
-    """Tell a person something beside the output, on stderr."""
-    print(f"starter: {one_line(printable(text))}", file=sys.stderr, flush=True)
+    """Tell something beside the output, on stderr."""
+    if wants_json():
+        print(escaped(json.dumps({"warning": text}, ensure_ascii=False)), file=sys.stderr, flush=True)
+    else:
+        print(f"starter: {one_line(printable(text))}", file=sys.stderr, flush=True)
 
 
-def say(text: str = "", hang: int | None = None) -> None:
+def tell_error(message: str, status: int) -> None:
+    """Say on stderr, as one line of JSON, what is wrong and with which exit status the program leaves."""
+    print(escaped(json.dumps({"error": message, "status": status}, ensure_ascii=False)), file=sys.stderr, flush=True)
+
+
+def wants_json() -> bool:
+    """Whether a program reads what this one says."""
+    return "--json" in sys.argv[1:]
+
+
+def text_of(given: str) -> str:
+    """A text as people give it on the command line: itself, "-" for what stdin says, "@FILE" for what a file says."""
+    if given == "-":
+        if sys.stdin.isatty():
+            remark("Type the text, and end it with Ctrl-D.")
+        return sys.stdin.read().strip()
+    if not given.startswith("@"):
+        return given
+    try:
+        return Path(given[1:]).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        fail(f"{given!r} names a file that cannot be read: {error}. Give a text that begins with @ through `-`.", 2)
+
+
+def say(text: str = "", hang: int | None = None, state: str = "") -> None:
     """Print a text for a person.
 
     A line end in it stands in somebody's words, and what follows is marked, so that no words of others can look like a
@@ -89,10 +131,12 @@ def say(text: str = "", hang: int | None = None) -> None:
         text: what to say.
         hang: how far its lines after the first are indented. A terminal's width then breaks them between words, too;
             commands must be left whole.
+        state: of a run, to be coloured on a terminal where the first line says "is STATE".
     """
     indent = " " * (hang or 0)
     first, *more = printable(text).split("\n")
-    _put([("", first, indent), *((indent + FOREIGN, line, indent + FOREIGN) for line in more)], whole=hang is None)
+    lines = [("", first, indent), *((indent + FOREIGN, line, indent + FOREIGN) for line in more)]
+    _put(lines, whole=hang is None, state=state)
 
 
 def say_quoted(text: str, indent: int = 2) -> None:
@@ -122,7 +166,9 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in cells:
         folded = [chop_cells(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
         for line in zip_longest(*folded, fillvalue=""):
-            padded = (cell + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True))
+            padded = (
+                coloured(cell, cell) + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
+            )
             print("  ".join(padded).rstrip())
     sys.stdout.flush()
 
@@ -192,7 +238,15 @@ def temporal() -> str:
     return _reachable("temporal", temporal_binary())
 
 
-def _put(lines: Sequence[tuple[str, str, str]], *, whole: bool) -> None:
+def coloured(state: str, text: str) -> str:
+    """`text` in the colour of a run's state, on a terminal whose user has not set NO_COLOR (https://no-color.org)."""
+    colour = COLOURS.get(state)
+    if not colour or not sys.stdout.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return text
+    return f"\x1b[{colour}m{text}\x1b[0m"
+
+
+def _put(lines: Sequence[tuple[str, str, str]], *, whole: bool, state: str = "") -> None:
     """Print lines, each with what stands before it and, where a terminal's width breaks it, before its rest."""
     if whole or not sys.stdout.isatty():
         print("\n".join(before + line for before, line, _ in lines), flush=True)
@@ -211,6 +265,8 @@ def _put(lines: Sequence[tuple[str, str, str]], *, whole: bool) -> None:
                 line, width, initial_indent=before, subsequent_indent=before_rest, break_on_hyphens=False
             )
             out += wrapped or [before.rstrip()]
+    if state:
+        out[0] = out[0].replace(f" is {state}", f" is {coloured(state, state)}", 1)
     print("\n".join(out), flush=True)
 
 

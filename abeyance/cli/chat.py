@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from abeyance.cli._shared import Json, Run, remark, say, say_json, say_quoted, starter, user, with_runs
+from abeyance.cli._shared import Json, Run, quoted, remark, say, say_json, say_quoted, starter, text_of, user, with_runs
 from abeyance.cli.doctor import tell_why
 from abeyance.cli.questions import ask_for_response, show_question
 from abeyance.cli.story import decided, ended_how
@@ -31,20 +31,21 @@ def register(app: typer.Typer) -> None:
 
 def say_(
     run: Run,
-    prompt: Annotated[str, typer.Argument(help="What the agent is to do next.")],
+    prompt: Annotated[str, typer.Argument(help="What the agent is to do next; - reads stdin, and @FILE a file.")],
     by: By = None,
     json_: Json = False,
 ) -> None:
     """Give a run a further prompt, for a turn after what is being done. It answers no approval."""
+    text = text_of(prompt)
 
     async def work(runs: Runs) -> None:
-        place = await runs.say(run, prompt, by or user())
+        place = await runs.say(run, text, by or user())
         if json_:
             say_json({"run": run, "place": place, "via": "signal" if place is None else "update"})
         elif place is None:
             say(
                 f"No worker answered, so it waits as a signal in the history of {run}. Whether it was taken shows "
-                f"once a worker has read it: {starter()} show {run}"
+                f"once a worker has read it: {starter()} show {quoted(run)}"
             )
             await tell_why(runs, run)
         else:
@@ -66,7 +67,7 @@ def finish(
         if json_:
             say_json({"run": run, "finish": "sent"})
         else:
-            say(f"{run} ends when its prompts are done. Wait for that with: {starter()} result {run}")
+            say(f"{run} ends when its prompts are done. Wait for that with: {starter()} result {quoted(run)}")
 
     with_runs(work)
 
@@ -77,7 +78,7 @@ async def converse(runs: Runs, run: str, by: str) -> None:
         await _converse(runs, run, by)
     except asyncio.CancelledError:
         say()
-        say(f"Left. {run} goes on without you; come back with: {starter()} watch {run} --chat")
+        say(f"Left. {run} goes on without you; come back with: {starter()} watch {quoted(run)} --chat")
         raise
 
 
@@ -104,7 +105,7 @@ async def _converse(runs: Runs, run: str, by: str) -> None:
             say(ended_how(status.stop_reason, status.problem) or f"{run} is {status.state}.")
             return
         if status.state == "parked":
-            say(f"It is parked: {status.problem} Mend that, then: {starter()} retry {run}")
+            say(f"It is parked: {status.problem} Mend that, then: {starter()} retry {quoted(run)}")
             return
         if status.state == "waiting" and status.approvals:
             if not await _answer(runs, run, by, status):
@@ -127,7 +128,7 @@ async def _answer(runs: Runs, run: str, by: str, status: RunStatus) -> bool:
     try:
         response = await _typed(lambda: ask_for_response(approval))
     except typer.Abort:
-        say(f"Not answered. It stays open: {starter()} show {run}")
+        say(f"Not answered. It stays open: {starter()} show {quoted(run)}")
         return False
     try:
         seen = {"approval": approval.number} | ({"digest": approval.digest} if approval.digest else {})
@@ -146,7 +147,7 @@ async def _prompt(runs: Runs, run: str, by: str) -> bool:
         text = await _typed(lambda: typer.prompt("You", prompt_suffix="> ", default="", show_default=False))
     except typer.Abort:
         await runs.finish(run, {"by": by, "comment": None})
-        say(f"The conversation ends. What it came to: {starter()} result {run}")
+        say(f"The conversation ends. What it came to: {starter()} result {quoted(run)}")
         return False
     if text.strip():
         try:

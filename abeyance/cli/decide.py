@@ -117,7 +117,9 @@ def _decide(run: str, answers: list[JsonObject], as_json: bool) -> None:
         with_runs(work)
     except KeyboardInterrupt:
         say()
-        say(f"Interrupted before the run had answered. Whether it was answered shows in: {starter()} show {run}")
+        say(
+            f"Interrupted before the run had answered. Whether it was answered shows in: {starter()} show {quoted(run)}"
+        )
         raise typer.Exit(130) from None
 
 
@@ -134,7 +136,7 @@ async def _confirm_signal(runs: Runs, run: str, answers: list[JsonObject]) -> No
         say(f"{run}: sent {brief(answer['response'])}{what} by {answer['by']}", hang=2)
     say(
         f"No worker answered, so it waits as a signal in the history of {run}. "
-        f"Whether it was accepted shows once a worker has read it: {starter()} show {run}"
+        f"Whether it was accepted shows once a worker has read it: {starter()} show {quoted(run)}"
     )
     await tell_why(runs, run)
 
@@ -190,7 +192,8 @@ def _rule(run: str, verdict: str, by: str | None, comment: str | None, as_json: 
         if as_json:
             say_json({"run": run, verdict: "sent"})
         else:
-            say(f"{run}: {verdict} was sent (signal), by {by or user()}. What comes of it: {starter()} show {run}")
+            look = f"What comes of it: {starter()} show {quoted(run)}"
+            say(f"{run}: {verdict} was sent (signal), by {by or user()}. {look}")
 
     with_runs(work)
 

@@ -17,12 +17,14 @@ from abeyance.cli._shared import (
     Run,
     call,
     fail,
+    quoted,
     remark,
     say,
     say_json,
     settings,
     starter,
     table,
+    text_of,
     user,
     with_runs,
 )
@@ -53,7 +55,7 @@ def register(app: typer.Typer) -> None:
 
 def start(
     agent: Annotated[str, typer.Argument(help="The agent's name; see `agents`.")],
-    prompt: Annotated[str, typer.Argument(help="What it is to do.")],
+    prompt: Annotated[str, typer.Argument(help="What it is to do; - reads stdin, and @FILE a file.")],
     id_: Annotated[str | None, typer.Option("--id", help="The run's id; by default the agent's name and more.")] = None,
     session: Annotated[
         str | None, typer.Option(help="What the agent remembers, by name; the run's id is then session-NAME.")
@@ -76,7 +78,7 @@ def start(
 ) -> None:
     """Start a run and print its id. For a session with an open run, the prompt is queued into that."""
     options, limits = _pairs(option, "--option"), _pairs(limit, "--limit")
-    given = {"agent": agent, "prompt": prompt, "session": session, "options": options, "limits": limits}
+    given = {"agent": agent, "prompt": text_of(prompt), "session": session, "options": options, "limits": limits}
     given["by"] = by or user()
     if session is not None and id_ is not None:
         fail("--id and --session exclude each other: a run of a session has the id session-NAME.", 2)
@@ -108,7 +110,7 @@ def start(
 
 
 def _introduced(started: Started, session: str | None) -> str:
-    look = f"Look at it with: {starter()} show {started.run}"
+    look = f"Look at it with: {starter()} show {quoted(started.run)}"
     if not started.queued:
         return f"Started {started.run}. {look}"
     place = f" as number {started.place} of those that wait" if started.place else ""
@@ -178,7 +180,8 @@ def result(run: Run, json_: Json = False) -> None:
 
     async def work(runs: Runs) -> None:
         if (state := (await runs.summary(run)).state) in ("waiting", "listening", "parked"):
-            remark(f"{run} is {state}: it goes on when somebody answers it. What to do says: {starter()} show {run}")
+            look = f"What to do says: {starter()} show {quoted(run)}"
+            remark(f"{run} is {state}: it goes on when somebody answers it. {look}")
         ended = await runs.result(run)
         if json_:
             say_json(ended)

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from abeyance.cli._shared import age, asked_from, brief, remark, say, say_quoted, span, starter
+from abeyance.cli._shared import age, asked_from, brief, quoted, remark, say, say_quoted, span, starter
 from abeyance.cli.questions import ask, in_json, show_question
 from abeyance.contracts import ENDED, Work
 from abeyance.printable import one_line, visible
@@ -40,7 +40,7 @@ def tell(run: str, status: RunStatus, progress: Progress | None, *, full: bool =
         full: show all of what was asked; `status` holds it whole.
     """
     turns = f"{status.turn} turn" + ("" if status.turn == 1 else "s")
-    say(f"{run}: {status.agent} is {status.state}, {turns}, {status.usage.total_tokens} tokens", hang=2)
+    say(f"{run}: {status.agent} is {status.state}, {turns}, {status.usage.total_tokens} tokens", 2, status.state)
     day = ""
     for _, at, (first, *more) in sorted(
         _lines(status, None if status.state in ENDED else progress), key=lambda line: line[0]
@@ -71,13 +71,13 @@ def tell_open(run: str, status: RunStatus, *, full: bool = False) -> None:
     """Print what waits for a person, with the commands that answer it."""
     if status.problem:
         say(f"  It is parked: {status.problem}", hang=2)
-        say(f"  Mend that, then: {starter()} retry {run}    # or give up: abort")
+        say(f"  Mend that, then: {starter()} retry {quoted(run)}    # or give up: abort")
     for approval in status.approvals:
         ask(run, approval, full=full)
     if status.state == "listening":
         if status.message:
             say_quoted(status.message)
-        say(f"  It listens. Go on: {starter()} say {run} PROMPT    # or let it end: finish")
+        say(f"  It listens. Go on: {starter()} say {quoted(run)} PROMPT    # or let it end: finish")
 
 
 def tell_as_recorded(

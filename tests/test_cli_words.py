@@ -1,0 +1,100 @@
+"""What holds for every command: help, errors as JSON, prompts from elsewhere, hints that a shell takes, colours."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import uuid
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from temporalio.client import Client
+
+from abeyance.cli.layout import SECTIONS
+from abeyance.settings import Settings
+from tests.command_line import Cli
+from tests.conftest import Start
+from tests.processes import address_of, environment, on_terminal
+from tests.support import World
+
+
+@pytest.fixture
+def settings(workspace: Path) -> Settings:
+    return Settings(task_queue=f"queue-{uuid.uuid4().hex[:8]}", workspace=workspace, heartbeat_timeout=5)
+
+
+@pytest.fixture
+def cli(client: Client, settings: Settings) -> Cli:
+    return Cli(environment(address_of(client), settings))
+
+
+async def test_help_and_version(cli: Cli) -> None:
+    """Each command stands in one section, with its first sentence whole; -h does what --help does."""
+    told = (await cli("-h")).stdout
+    assert told == (await cli("--help")).stdout
+    assert told.count("...") == 1  # of the usage
+    assert "Others:" not in told
+    for title, names in SECTIONS.items():
+        assert f"{title}:" in told
+        assert all(f"\n  {name} " in told for name in names)
+    assert (await cli("approve", "-h")).stdout.startswith("Usage: ")
+    assert "temporalio" in (await cli("--version")).stdout
+
+
+async def test_errors_are_json_where_the_output_is(cli: Cli) -> None:
+    for arguments, status in (
+        (("strat",), 2),
+        (("start", "file-manager"), 2),
+        (("show", "no-such-run"), 3),
+        (("start", "file-manager", "@/no/such/file"), 2),
+    ):
+        done = await cli(*arguments, "--json", status=status)
+        [line] = done.stderr.splitlines()
+        assert json.loads(line)["status"] == status
+        assert len(json.loads(line)["error"]) > 10
+        assert done.stdout == ""
+
+
+async def test_prompts_come_from_elsewhere(
+    cli: Cli, client: Client, settings: Settings, start_world: Start, tmp_path: Path
+) -> None:
+    """From stdin, and from a file; the hint that follows can be typed as it stands, whatever the run's id."""
+    (tmp_path / "prompt.txt").write_text("Inspect b.txt\n")
+    async with start_world(task_queue=settings.task_queue):
+        for prompt, given, meant in (("-", "Inspect a.txt\n", "a.txt"), (f"@{tmp_path}/prompt.txt", "", "b.txt")):
+            run = f"it's {uuid.uuid4().hex[:8]}"
+            told = (await cli("start", "file-manager", prompt, "--id", run, given=given)).stdout
+            words = f"show 'it'\"'\"'s {run.partition(' ')[2]}'"
+            assert words in told
+            assert (await cli.json("show", run))["prompt"] == f"Inspect {meant}"
+            await client.get_workflow_handle(run).result()
+
+
+async def test_a_state_has_a_colour_on_a_terminal_alone(
+    cli: Cli, settings: Settings, start_world: Start, tmp_path: Path
+) -> None:
+    async with start_world(task_queue=settings.task_queue) as world:
+        run = await world.start("file-manager", "Delete a.txt")
+        await run.reaches("waiting", approvals=1)
+        command = [sys.executable, "starter.py", "show", run.id]
+        for number, (env, shown) in enumerate(
+            (({"TERM": "xterm"}, "\x1b[33mwaiting\x1b[0m"), ({"TERM": "xterm", "NO_COLOR": "1"}, " is waiting,"))
+        ):
+            with on_terminal(command, cli.env | env, tmp_path / f"{number}.log") as terminal:
+                assert await terminal.ends() == 0
+                assert shown in terminal.output
+        assert "\x1b" not in (await cli("show", run.id)).stdout
+        await run.handle.terminate()
+
+
+async def test_a_run_has_started_when_it_was_started(client: Client, settings: Settings, start_world: Start) -> None:
+    """However late a worker takes it up."""
+    run = await World(client, settings).start("file-manager", "Inspect a.txt")
+    await asyncio.sleep(2)  # what it says would be later by that
+    async with start_world(task_queue=settings.task_queue):
+        await run.result()
+        status = await run.status()
+    described = (await run.handle.describe()).start_time
+    assert datetime.fromisoformat(status.started_at) == described.replace(microsecond=0)
