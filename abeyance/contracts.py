@@ -404,6 +404,12 @@ class Decision:
     `approval` is the approval's number, `via` is the door it came through ("signal approve", "update decide"), `tool`
     and `input` (shortened) are the approval's, and `order` is as in `Approval`. `displaced` says which later no has
     taken its place before it reached the agent. `digest` is the approval's, and `denied` whether it was a no.
+
+    `at` is when a worker applied it. `identity` is what the sender's client calls itself, which nothing proves. `event`
+    is the id of the event that holds it in the history of the execution whose run id, in Temporal's sense, is
+    `execution`: there the server has noted when it came. An update has none. Commands that read the history say that
+    time as `recorded_at`, and as `principal` whom the server itself has found to be the sender, if it is set up for
+    that; a run does not know either.
     """
 
     response: Any
@@ -422,6 +428,11 @@ class Decision:
     displaced: str | None = None
     digest: str | None = None
     denied: bool = False
+    identity: str | None = None
+    event: int | None = None
+    execution: str | None = None
+    recorded_at: str | None = None
+    principal: str | None = None
 
 
 @dataclass

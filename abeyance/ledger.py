@@ -233,9 +233,11 @@ class Ledger:
         self.delivered = [approval for approval in self.delivered if approval not in again]
         return [approval.id for approval in again]
 
-    def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> None:
+    def record(self, response: Any, at: str, via: str, *, by: str | None, comment: str | None) -> Decision:
         """Note what a person decided about the run itself."""
-        self.decisions.append(Decision(response, at, via, by=by, comment=comment, order=self.next_order()))
+        decision = Decision(response, at, via, by=by, comment=comment, order=self.next_order())
+        self.decisions.append(decision)
+        return decision
 
     def _refused(self, decision: Decision, reason: str) -> None:
         decision.refused = cut(reason, LONGEST_REASON)

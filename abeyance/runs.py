@@ -43,6 +43,7 @@ from abeyance.diagnosis import Diagnosis, diagnose, no_worker, unserved
 from abeyance.errors import NotFoundError, NoWorkerError, PayloadError, RefusedError, RequestError, RunFailedError
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
+from abeyance.recorded import as_recorded
 from abeyance.session_names import session_run_id
 from abeyance.settings import Settings
 from abeyance.summaries import RunSummary, named, summarised
@@ -246,6 +247,17 @@ class Runs:
         """
         async with self._errors(run):
             return await in_full(self._client, run, approvals)
+
+    async def as_recorded(self, run: str, status: RunStatus) -> RunStatus:
+        """A run's account of itself, with when the server noted each answer, read from the run's history.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        async with self._errors(run):
+            told = await as_recorded(self._client, run, [*status.decisions, *status.refused])
+        decisions, refused = told[: len(status.decisions)], told[len(status.decisions) :]
+        return replace(status, decisions=decisions, refused=refused)
 
     async def summary(self, run: str) -> RunSummary:
         """What the server knows of the run without a worker.

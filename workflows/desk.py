@@ -26,6 +26,7 @@ with workflow.unsafe.imports_passed_through():
         who_and_why,
     )
     from abeyance.contracts import ENDED, Approval, Decision, Prompt, Reset, RunStatus
+    from abeyance.converter.senders import sender
     from abeyance.shortened import shortened
     from workflows.details import current_details, memo_of
     from workflows.sealed import Sealed
@@ -106,7 +107,7 @@ class Desk:
             self._refuse(via, args, str(error))
             return
         self._state.finishing = True
-        self._ledger.record("finish", now(), via, by=by, comment=comment)
+        _note_sender(self._ledger.record("finish", now(), via, by=by, comment=comment))
         self._stale = True
 
     @workflow.signal(dynamic=True, description="No signal: choose one of the others, any other name is refused")
@@ -189,7 +190,11 @@ class Desk:
             answers = read()
         except UnreadableError as error:
             return [self._refuse(via, args, str(error))]
+        before = self._ledger.last_order
         decided = [self._ledger.decide(answer, now(), via) for answer in answers]
+        for decision in decided:
+            if decision.order > before:
+                _note_sender(decision)
         self._stale = True
         if any(decision.refused is None for decision in decided):
             self._show(self._state.word)
@@ -211,7 +216,7 @@ class Desk:
             self._refuse(via, args, reason)
         else:
             self._state.verdict = verdict
-            self._ledger.record(verdict, now(), via, by=by, comment=comment)
+            _note_sender(self._ledger.record(verdict, now(), via, by=by, comment=comment))
             self._stale = True
 
     def _take_prompt(self, via: str, args: tuple[Any, ...]) -> int:
@@ -255,7 +260,9 @@ class Desk:
     def _refuse(self, via: str, args: Sequence[Any], reason: str) -> Decision:
         by, comment = who_and_why(args)
         self._stale = True
-        return self._ledger.refuse(list(args), reason, now(), via, by=by, comment=comment)
+        refusal = self._ledger.refuse(list(args), reason, now(), via, by=by, comment=comment)
+        _note_sender(refusal)
+        return refusal
 
     def _show(self, state: str) -> None:
         """Tell the Temporal UI and the visibility store where the run stands."""
@@ -283,6 +290,12 @@ class Desk:
             await workflow.wait_condition(lambda: self._stale)
             self._stale = False
             workflow.set_current_details(current_details(self.status(), workflow.info().workflow_id))
+
+
+def _note_sender(decision: Decision) -> None:
+    sent_by = sender()
+    decision.identity, decision.event = sent_by.identity, sent_by.event
+    decision.execution = workflow.info().run_id if sent_by.event else None
 
 
 def shown_to_people(approval: Approval) -> Approval:

@@ -141,6 +141,7 @@ def show(
             else:
                 tell_as_recorded(summary, approvals, progress, error, full=full)
             return
+        status = await runs.as_recorded(run, status)
         if full or json_:
             status = replace(status, approvals=await runs.in_full(run, status.approvals))
         if full:

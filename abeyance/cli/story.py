@@ -167,7 +167,8 @@ def _lines(status: RunStatus, progress: Progress | None) -> Iterator[Line]:
     for approval in asked.values():
         yield approval.order, approval.asked_at, [f"asked {_asked(approval)}"]
     for decision in [*status.decisions, *status.refused]:
-        yield decision.order, decision.at, [_decided(decision, asked.get(decision.approval or 0))]
+        when = decision.recorded_at or decision.at
+        yield decision.order, when, [_decided(decision, asked.get(decision.approval or 0))]
     for place, prompt in enumerate(status.prompts, 1):
         what = "never taken up" if status.state in ENDED else f"waits for its turn, number {place}"
         yield math.inf, prompt.at, [f"said{_by(prompt.by)}: {brief(prompt.text, 500)} ({what})"]
@@ -241,12 +242,16 @@ def _asked(approval: Approval) -> str:
 def _decided(decision: Decision, approval: Approval | None) -> str:
     by = _by(decision.by)
     comment = f": “{one_line(decision.comment)}”" if decision.comment else ""
+    via = f"{decision.via} from {one_line(decision.identity)}" if decision.identity else decision.via
+    via += f", who is {one_line(decision.principal)} to the server" if decision.principal else ""
+    recorded_at = decision.recorded_at or decision.at
+    via += f", applied {late} later" if (late := span(recorded_at, decision.at)) != "0 s" else ""
     if decision.refused:
-        return f"refused {brief(decision.response)}{by} ({decision.via}){comment}: {decision.refused}"
+        return f"refused {brief(decision.response)}{by} ({via}){comment}: {decision.refused}"
     if decision.approval is None:
-        return f"{brief(decision.response)}{by} ({decision.via}){comment}"
-    after = f" after {span(approval.asked_at, decision.at)}" if approval else ""
+        return f"{brief(decision.response)}{by} ({via}){comment}"
+    after = f" after {span(approval.asked_at, recorded_at)}" if approval else ""
     name = decision.tool or decision.name
     displaced = f". {decision.displaced}" if decision.displaced else ""
-    told = f"{decision.approval} ({name}) answered {brief(decision.response)}{by}{after} ({decision.via}){comment}"
+    told = f"{decision.approval} ({name}) answered {brief(decision.response)}{by}{after} ({via}){comment}"
     return told + displaced

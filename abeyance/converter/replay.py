@@ -7,6 +7,7 @@ from temporalio.bridge.proto.workflow_completion import WorkflowActivationComple
 from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstance, WorkflowInstanceDetails
 
 from abeyance.converter.ahead import Evict, HistoryGuard
+from abeyance.converter.senders import name_senders
 
 
 class LightReplayRunner(UnsandboxedWorkflowRunner):
@@ -27,6 +28,7 @@ class LightReplayRunner(UnsandboxedWorkflowRunner):
         activate = HistoryGuard(instance.activate, self.evict).activate if self.evict else instance.activate
 
         def light(act: WorkflowActivation) -> WorkflowActivationCompletion:
+            name_senders(act)
             completion = activate(act)
             if act.is_replaying:
                 _lighten(completion)

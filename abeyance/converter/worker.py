@@ -27,6 +27,7 @@ from abeyance.answers import Undecodable
 from abeyance.converter.codec import LARGEST_OF_WORKFLOW, Codec, is_coded
 from abeyance.converter.compression import Room
 from abeyance.converter.encryption import ENCRYPTED
+from abeyance.converter.senders import Senders
 from abeyance.converter.storage import STORED_FROM, is_reference
 from abeyance.errors import PayloadError, StorageError, UnknownKeyError, UnreadablePayloadError
 from abeyance.payloads import WorkerPayloadConverter, explained
@@ -149,7 +150,7 @@ class InputInterceptor(Interceptor):
         return _Input
 
 
-class _Input(WorkflowInboundInterceptor):
+class _Input(Senders):
     async def execute_workflow(self, input: ExecuteWorkflowInput) -> Any:  # noqa: A002 - as the SDK names it
         for given in input.args:
             if type(given) is Undecodable and given.passing:
