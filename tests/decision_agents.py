@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import datetime
 import decimal
+import time
 from typing import Any
 
 from pydantic import BaseModel
@@ -285,3 +286,19 @@ def menu_of_the_model(context: AgentContext) -> Agent:
 
     call = ToolCall("wire", {"to": "ada", "options": {"y": "no", "x": "yes"}})
     return Agent(model=ScriptedModel([call, "Done."]), tools=[wire], hooks=[ask])
+
+
+@agent("asks-again", description="A model that makes a denied call once more; the payment waits while `hold` is there")
+def asks_again(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool
+    def pay(to: str) -> str:
+        """Pay somebody."""
+        effects.add("pay", to)
+        while (context.workspace / "hold").exists():
+            time.sleep(0.05)
+        return f"paid {to}"
+
+    pay_ada = ToolCall("pay", {"to": "ada"})
+    return Agent(model=ScriptedModel([pay_ada, pay_ada, "Done."]), tools=[pay], hooks=[ask])
