@@ -73,15 +73,15 @@ class Attempts:
         self._first_mark = journal.progress
         self.moved: Callable[[], object] = lambda: None
         """Called, from any thread, when the turn is over the step at which workers have died."""
-        if self.died:
-            # Not only the attempt before: the server may have given one in between to a worker that had just died.
-            silent = set(range(1, number)) - {self._failed, made}
-            killed = [call for call in journal.calls.values() if call.running and call.attempt in silent]
-            for call in killed:
-                call.died_on, call.attempt = [*call.died_on, call.worker], 0
-            at = left.get("at") or {}
-            if at.get("attempt") in silent and not killed:
-                self._deaths = [*(death for death in self._deaths if death["mark"] == at["mark"]), at]
+        # Not only the attempt before: one in between may have reached a worker that had just died, or one that lacks
+        # the agent.
+        silent = set(range(1, number)) - {self._failed, made}
+        killed = [call for call in journal.calls.values() if call.running and call.attempt in silent]
+        for call in killed:
+            call.died_on, call.attempt = [*call.died_on, call.worker], 0
+        at = left.get("at") or {}
+        if at.get("attempt") in silent and not killed:
+            self._deaths = [*(death for death in self._deaths if death["mark"] == at["mark"]), at]
 
     @property
     def careful(self) -> bool:

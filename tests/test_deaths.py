@@ -85,20 +85,33 @@ async def test_a_tool_that_kills_is_asked_about(queue: World, nursery: Nursery) 
     assert counted(queue.workspace, run.id)["step 1"] == 1
 
 
-def test_attempts_that_nobody_makes_hide_no_death() -> None:
-    """The server may give a turn to a worker that has just died: the next one knows all the same who died in what."""
-    calls: JsonObject = {}
+@pytest.mark.parametrize("between", ["nothing", "a worker that lacks the agent"])
+def test_attempts_in_between_hide_no_death(between: str) -> None:
+    """The server may give a turn to a worker that has just died, or that cannot run it: no death is forgotten."""
+    record: JsonObject = {
+        "kept": 0,
+        "messages": [],
+        "state": {"agent": {}},
+        "usage": {},
+        "begun": False,
+        "new_ids": [],
+        "calls": {},
+    }
     left: object = None
     for number in range(1, 2 * MOST_DEATHS, 2):
-        # Each even attempt leaves nothing.
-        journal = Journal(None, calls)
+        journal = Journal(record, {})
         past = Attempts(left, number, f"{number}@here", journal, timedelta(0))
         left = next(iter(past.read()), None)
-        died_on = journal.calls["x"].died_on if calls else []
+        died_on = journal.calls["x"].died_on if journal.calls else []
         started = Call("step", "2026-01-01", f"{number}@here", attempt=number, died_on=died_on)
-        calls = {"x": started.as_json()}
-    journal = Journal(None, calls)
-    Attempts(left, 2 * MOST_DEATHS, "new@here", journal, timedelta(0))
+        record = record | {"calls": {"x": started.as_json()}}
+        if between != "nothing":
+            journal = Journal(record, {})
+            past = Attempts(left, number + 1, "lacking@here", journal, timedelta(0))
+            past.fails()
+            record, left = journal.read()[1] or {}, next(iter(past.read()), None)
+    journal = Journal(record, {})
+    Attempts(left, 2 * MOST_DEATHS + 1, "new@here", journal, timedelta(0))
     assert len(journal.calls["x"].died_on) == MOST_DEATHS
 
 
