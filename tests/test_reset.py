@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import Any
 
 from temporalio.client import Client
+from temporalio.worker import Replayer
 
 from abeyance.contracts import RunResult, RunStatus
+from abeyance.converter.replay import LightReplayRunner
 from tests.conftest import Start
 from tests.journal_agents import counted
 from tests.support import StartedRun, World, until
 from tests.test_carried import grow, latest
 from tests.test_growing import _reset, impatient  # noqa: F401 - a fixture
+from workflows.agent_run import AgentRun
 
 
 async def reset(world: World, run: StartedRun, *, last: bool = True, after: str = "") -> StartedRun:
@@ -149,6 +152,30 @@ async def test_the_next_execution_knows_it_too(impatient: Client, start_world: S
         assert len(status.resets) == 1
         await run.handle.signal("approve", 1)
         await run.result()
+
+
+async def test_an_update_that_is_sent_again_and_a_signal_can_be_replayed(start_world: Start) -> None:
+    """The core gives out the update before the signal live, and after it in a replay; the answers are the same two."""
+    async with start_world() as world:
+        run = await world.start("file-manager", "Delete a.txt; delete b.txt")
+        await run.reaches("waiting", approvals=2)
+        await run.handle.signal("approve", 9)
+        await run.refuses(1)
+        await run.handle.execute_update("decide", {"approval": 2, "response": "n"})
+        await run.reaches("waiting", approvals=1)
+    run = await reset(world, run, last=False, after=SIGNALED)
+    # While no worker runs.
+    await run.handle.signal("respond", {"approval": 2, "response": "n"})
+    async with start_world(task_queue=world.settings.task_queue) as world:
+        status = await run.reaches("waiting", approvals=1)
+        assert [(d.approval, d.response) for d in status.decisions] == [(2, "n")]
+        history = await run.handle.fetch_history()
+        assert any(e.HasField("workflow_execution_update_admitted_event_attributes") for e in history.events)
+        replayer = Replayer(
+            workflows=[AgentRun], workflow_runner=LightReplayRunner(), data_converter=world.client.data_converter
+        )
+        await replayer.replay_workflow(history)
+        await run.handle.terminate()
 
 
 async def _has_more(run: StartedRun) -> bool:

@@ -28,6 +28,7 @@ class LightReplayRunner(UnsandboxedWorkflowRunner):
         activate = HistoryGuard(instance.activate, self.evict).activate if self.evict else instance.activate
 
         def light(act: WorkflowActivation) -> WorkflowActivationCompletion:
+            put_signals_first(act)
             name_senders(act)
             completion = activate(act)
             if act.is_replaying:
@@ -36,6 +37,23 @@ class LightReplayRunner(UnsandboxedWorkflowRunner):
 
         instance.activate = light  # type: ignore[method-assign]
         return instance
+
+
+def put_signals_first(act: WorkflowActivation) -> None:
+    """Have an activation's signals handled before its updates, as they always are in a replay.
+
+    An update that a reset has given to the run once more comes before later signals the first time, and after them in
+    each replay: a run that has handled them in that order cannot be replayed.
+    """
+    kinds = [job.WhichOneof("variant") for job in act.jobs]
+    if "do_update" not in kinds or "signal_workflow" not in kinds[kinds.index("do_update") :]:
+        return
+    updates = [job for job in act.jobs if job.HasField("do_update")]
+    others = [job for job in act.jobs if not job.HasField("do_update")]
+    last = max(place for place, job in enumerate(others) if job.HasField("signal_workflow"))
+    ordered = [*others[: last + 1], *updates, *others[last + 1 :]]
+    del act.jobs[:]
+    act.jobs.extend(ordered)
 
 
 def _lighten(completion: WorkflowActivationCompletion) -> None:
