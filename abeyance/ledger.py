@@ -186,8 +186,14 @@ class Ledger:
 
     def objections(self, answers: Iterable[Answer]) -> list[str]:
         """Why any of `answers`, given together now, would be refused; empty if none. Changes nothing."""
+        given = list(answers)
+        # By what is open now, which is not the same once the first of them is taken.
+        new = (answer for answer in given if not (answer.key and self._by_key(answer.key)))
+        if wrong := [cut(found.problem, LONGEST_REASON) for answer in new if (found := match(answer, self)).problem]:
+            return wrong
         trial = copy.deepcopy(self)
-        return [decided.refused for answer in answers if (decided := trial.decide(answer, "", "")).refused]
+        at = "in this very message"
+        return [decided.refused for answer in given if (decided := trial.decide(answer, at, "")).refused]
 
     def refuse(
         self,

@@ -570,3 +570,13 @@ def test_only_what_may_have_failed_opens_again(failed: list[str], ran: list[str]
     assert ledger.reopen("again") == [
         f"v1:tool:{n}" for n in [n for n in (1, 2, 3) if n not in open_again] + open_again
     ]
+
+
+def test_objections_to_several_answers_say_what_is_open_now() -> None:
+    """Not what would be open once the first of them is taken; and what is in one message was not answered before."""
+    ledger = asked("approve")
+    [objection] = ledger.objections([Answer(1, "y"), Answer(2, "y")])
+    assert "There is no open approval 2" in objection
+    assert "Open: 1 (approve)" in objection
+    [objection] = ledger.objections([Answer(1, "y", by="ann"), Answer(1, "y", by="ann")])
+    assert "already answered 'y' by ann, in this very message" in objection
