@@ -287,9 +287,11 @@ class Steps:
             self._journal.remark(key, f"It asked {question!r} and went on without an answer.")
 
     async def _withdraw(self, context: ExecuteToolContext, *, once: bool) -> None:
+        key = context.tool_use["toolUseId"]
         resumable = agent_of(context.tool) is not None and not self._decisions.any_unreadable
-        self._journal.withdrawn(context.tool_use["toolUseId"], resumable=resumable)
-        await self._write(barrier=once or self._journal.calls[context.tool_use["toolUseId"]].once)
+        self._journal.withdrawn(key, resumable=resumable)
+        # What has run inside may have made it once only.
+        await self._write(barrier=once or self._journal.calls[key].once)
         self._faults.at("withdrawn")
 
     async def _finish(self, key: str, result: ToolResult, *, once: bool) -> ToolResult:

@@ -27,7 +27,6 @@ BROKEN_PIPE = 141
 
 app = typer.Typer(
     name="starter.py",
-    help="Strands agents as durable Temporal workflows that stop and wait for people.",
     epilog=EPILOG,
     cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"]},

@@ -118,7 +118,8 @@ def text_of(given: str) -> str:
     try:
         return Path(given[1:]).read_text(encoding="utf-8").strip()
     except (OSError, ValueError) as error:
-        fail(f"{given!r} names a file that cannot be read: {error}. Give a text that begins with @ through `-`.", 2)
+        instead = "To send a text that begins with @, pipe it in and give - as the text."
+        fail(f"{given!r} names a file that cannot be read: {error}. {instead}", 2)
 
 
 def say(text: str = "", hang: int | None = None, state: str = "") -> None:
@@ -166,9 +167,12 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     for row in cells:
         folded = [chop_cells(cell, width) or [""] for cell, width in zip(row, widths, strict=True)]
         for line in zip_longest(*folded, fillvalue=""):
-            padded = (
-                coloured(cell, cell) + " " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)
-            )
+            # What somebody has named "failed" has no colour.
+            shown = [
+                coloured(cell, cell) if name == "state" else cell for name, cell in zip(columns, line, strict=True)
+            ]
+            gaps = [" " * (width - cell_len(cell)) for cell, width in zip(line, widths, strict=True)]
+            padded = [cell + gap for cell, gap in zip(shown, gaps, strict=True)]
             print("  ".join(padded).rstrip())
     sys.stdout.flush()
 
