@@ -72,7 +72,7 @@ async def worker(
     server: Server, queue: str, command: Sequence[str], environment: Mapping[str, str], log: Path
 ) -> AsyncIterator[ChildProcess]:
     """Start a worker and wait until it polls; end it with the block."""
-    with started(command, environment, log) as process:
+    with started(command, environment, log, forked=False) as process:
         identity = identity_of(process)
 
         async def look() -> bool:

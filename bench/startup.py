@@ -66,7 +66,9 @@ def _program(command: list[str], address: str) -> Callable[[], Awaitable[float]]
 def _ready(bench: Bench, contestant: OnTemporal) -> Callable[[], Awaitable[float]]:
     async def go() -> float:
         begin = time.perf_counter()
-        with started(contestant.command(), contestant.environment(), bench.directory / unique("ready")) as process:
+        with started(
+            contestant.command(), contestant.environment(), bench.directory / unique("ready"), forked=False
+        ) as process:
             while "worker ready" not in process.output:
                 assert process.running and time.perf_counter() - begin < PATIENCE, process.output
                 await asyncio.sleep(0.005)
@@ -80,7 +82,7 @@ def _does_a_run(bench: Bench, contestant: OnTemporal) -> Callable[[], Awaitable[
         script = Script(unique("run"), 1)
         handle = await contestant.start(script)
         begin = time.perf_counter()
-        with started(contestant.command(), contestant.environment(), bench.directory / unique("worker")):
+        with started(contestant.command(), contestant.environment(), bench.directory / unique("worker"), forked=False):
             await asyncio.wait_for(handle.result(), PATIENCE)
             return time.perf_counter() - begin
 

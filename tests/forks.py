@@ -121,7 +121,14 @@ _forks_lock = threading.Lock()
 
 
 def launch(
-    command: Sequence[str], env: Mapping[str, str], cwd: Path, stdin: int, stdout: int, stderr: int
+    command: Sequence[str],
+    env: Mapping[str, str],
+    cwd: Path,
+    stdin: int,
+    stdout: int,
+    stderr: int,
+    *,
+    forked: bool = True,
 ) -> Forked | subprocess.Popen[bytes]:
     """Start a program, in a session of its own; one of this project by forking.
 
@@ -130,8 +137,10 @@ def launch(
         env: its whole environment. One with `WITHOUT_STRANDS` is kept from importing Strands.
         cwd: its directory.
         stdin: a descriptor, as are `stdout` and `stderr`. The caller closes them.
+        forked: whether a program of this project may begin with what is imported already. What is measured may not.
     """
-    if command[0] != sys.executable or not (command[1] == "-m" or command[1].endswith(".py")):
+    ours = command[0] == sys.executable and (command[1] == "-m" or command[1].endswith(".py"))
+    if not (forked and ours):
         return subprocess.Popen(
             command, cwd=cwd, env=env, stdin=stdin, stdout=stdout, stderr=stderr, start_new_session=True
         )

@@ -131,10 +131,12 @@ def is_alive(pid: int) -> bool:
 
 
 @contextmanager
-def started(command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT) -> Iterator[ChildProcess]:
+def started(
+    command: Sequence[str], env: Mapping[str, str], log: Path, cwd: Path = ROOT, *, forked: bool = True
+) -> Iterator[ChildProcess]:
     """Start a program without a terminal; whatever is left of it when the block ends is killed."""
     with log.open("ab") as out, Path(os.devnull).open("rb") as nothing:
-        process = launch(command, env, cwd, nothing.fileno(), out.fileno(), out.fileno())
+        process = launch(command, env, cwd, nothing.fileno(), out.fileno(), out.fileno(), forked=forked)
     child = ChildProcess(process, log)
     try:
         yield child
