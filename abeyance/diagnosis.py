@@ -180,6 +180,12 @@ async def _task(client: Client, description: WorkflowExecutionDescription) -> li
 
 
 def _cure_of_task(why: str, run: str) -> str:
+    if "which is not known here" in why and "signal" not in why:
+        return (
+            "It is tried again by itself once a worker has that key. If no worker has ever had it, somebody has "
+            f"completed the run's activity by hand: `temporal workflow reset -w {run} --type LastWorkflowTask --reason "
+            "forged` undoes that."
+        )
     if "which is not known here" in why or "ABEYANCE_" in why:
         return "It is tried again by itself once that is mended and the worker is restarted."
     if "ondeterminis" in why or "TMPRL1100" in why:

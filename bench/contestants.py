@@ -114,8 +114,8 @@ class OnTemporal:
         """Start a run."""
         raise NotImplementedError
 
-    async def answer(self, run: str) -> None:
-        """Say yes to what the run asks."""
+    async def answer(self, run: str, number: int = 1) -> None:
+        """Say yes to the run's question of that number."""
         raise NotImplementedError
 
     async def run(self, script: Script) -> None:
@@ -154,9 +154,9 @@ class Abeyance(OnTemporal):
         await self._runs.start(request, script.run)
         return self.server.client.get_workflow_handle(script.run)
 
-    async def answer(self, run: str) -> None:
-        """Send the signal `approve`."""
-        await self.server.client.get_workflow_handle(run).signal("approve")
+    async def answer(self, run: str, number: int = 1) -> None:
+        """Send the signal `approve` with the number: after its first question, a run takes no bare answer."""
+        await self.server.client.get_workflow_handle(run).signal("approve", number)
 
 
 class Competitor(OnTemporal):
@@ -176,7 +176,7 @@ class Competitor(OnTemporal):
             "CompetitorRun", script.to_prompt(), id=script.run, task_queue=self.queue
         )
 
-    async def answer(self, run: str) -> None:
+    async def answer(self, run: str, number: int = 1) -> None:
         """Send its workflow's signal."""
         await self.server.client.get_workflow_handle(run).signal("approve", YES)
 
@@ -196,7 +196,7 @@ class Floor(OnTemporal):
         """Start its workflow, which knows nothing of the script."""
         return await self.server.client.start_workflow("FloorRun", id=script.run, task_queue=self.queue)
 
-    async def answer(self, run: str) -> None:
+    async def answer(self, run: str, number: int = 1) -> None:
         """Send its workflow's signal."""
         await self.server.client.get_workflow_handle(run).signal("approve")
 

@@ -44,6 +44,7 @@ class Conversation:
         asks = [*self._growing, *range(calls, calls + turns)]
         self._script = Script(unique(f"of-{messages}"), calls + turns, asks=asks)
         self._contestant = contestant
+        self._answered = 0
 
     async def begin(self) -> None:
         """Grow to its length; the first turn that it is asked for then is one like all that follow."""
@@ -59,7 +60,8 @@ class Conversation:
     async def further_turn(self) -> Sample:
         """Answer, and wait until the next answer would be taken."""
         begin = time.perf_counter()
-        await self._contestant.answer(self._script.run)
+        self._answered += 1
+        await self._contestant.answer(self._script.run, self._answered)
         size = await self._asks()
         return (time.perf_counter() - begin) * 1_000, size
 

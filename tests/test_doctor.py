@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
+import re
+import shlex
+import subprocess
 import uuid
 from dataclasses import replace
 from datetime import timedelta
@@ -13,14 +17,17 @@ from temporalio.api.workflowservice.v1 import PauseActivityRequest
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
-from abeyance.contracts import TURN_ACTIVITY
+from abeyance.contracts import TURN_ACTIVITY, RunResult
+from abeyance.devserver import temporal_binary
 from abeyance.diagnosis import Finding
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.command_line import Cli
 from tests.conftest import Start
+from tests.journal_agents import counted
 from tests.processes import address_of, environment
-from tests.support import World, a_key, until, with_converter
+from tests.support import StartedRun, World, a_key, until, with_converter
+from tests.test_operators import happens
 from tests.test_sealed import forged
 from workflows.agent_run import AgentRun
 
@@ -87,6 +94,39 @@ async def test_workflow_tasks_fail(cli: Cli, client: Client, settings: Settings,
         approved = await cli("approve", run.id, "1", ABEYANCE_KEYS=A)
         assert "No worker answered, so it waits as a signal" in approved.stdout
         assert "worker-of-this-test: The 'signal approve' is encrypted" in approved.stderr
+
+
+async def test_an_activity_was_completed_under_a_key_that_nobody_has(
+    client: Client, settings: Settings, start_world: Start
+) -> None:
+    """The run stands still, as a newer worker may have the key; what undoes the forgery works as it is told."""
+    async with start_world(task_queue=settings.task_queue, heartbeat_timeout=2) as world:
+        (world.workspace / "hold").touch()
+        run = await world.start("payer", "go")
+        await happens(world, run, "pay start 1")
+        turn = client.get_async_activity_handle(workflow_id=run.id, run_id=None, activity_id="1")
+        await turn.complete(forged("nobodys"))
+        found = await finds(client, world.settings, run.id, "task-fails")
+        assert "encrypted with the key 'nobodys', which is not known here" in found.says
+        assert counted(world.workspace, run.id)["pay finish"] == 0
+        (world.workspace / "hold").unlink()
+        await happens(world, run, "pay finish")
+        [cure] = re.findall("`(temporal workflow reset .*?)`", found.cure)
+        await temporal_command(client, cure)
+        run = StartedRun(client.get_workflow_handle(run.id, result_type=RunResult))
+        [asked] = (await run.reaches("waiting", approvals=1)).approvals
+        assert (asked.name, asked.tool) == ("reset", "pay")
+        assert counted(world.workspace, run.id)["pay start 1"] == 1
+        await run.handle.signal("deny", asked.number)
+        await run.result()
+        assert counted(world.workspace, run.id)["pay start 1"] == 1
+
+
+async def temporal_command(client: Client, command: str) -> None:
+    """Type what begins with `temporal`, as it stands."""
+    words = [temporal_binary(), *shlex.split(command)[1:], "--address", address_of(client)]
+    done = await asyncio.to_thread(subprocess.run, words, capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 async def test_a_delayed_run(client: Client, settings: Settings, start_world: Start) -> None:
