@@ -115,7 +115,10 @@ ARGUMENTS = [1] * 30 + [0, 2, 3]
 
 @cache
 def contents(different: int) -> list[bytes]:
-    """About so many contents of payloads that Hypothesis thinks of, always the same."""
+    """About so many contents of payloads that Hypothesis thinks of, the same in each process of the same modules.
+
+    It takes constants of the project's modules that are loaded as well, such as the words for yes and no.
+    """
     found: list[bytes] = []
 
     @settings(
@@ -147,6 +150,38 @@ def generated(count: int, different: int = 2_500) -> list[Message]:
         return Message(kind, lot.choice(names), tuple(payloads))
 
     return [message() for _ in range(count)]
+
+
+WORDS = {
+    "y",
+    "yes",
+    "t",
+    "trust",
+    "true",
+    "approve",
+    "approved",
+    "allow",
+    "allowed",
+    "accept",
+    "accepted",
+    "n",
+    "no",
+    "nope",
+    "never",
+    "stop",
+    "false",
+    "deny",
+    "denied",
+    "reject",
+    "rejected",
+    "refuse",
+    "refused",
+    "decline",
+    "declined",
+    "cancel",
+    "cancelled",
+}
+SAYING = ["approve", "approved", "allow", "allowed", "confirm", "confirmed", "type", "action", "decision"]
 
 
 class UnreadableError(Exception):
@@ -273,15 +308,11 @@ def _takes(approval: Approval, response: Any) -> bool:
     if not approval.strict:
         return True
     if isinstance(response, dict):
-        said = [_plain(response[name]) for name in ("approve", "type", "action", "decision") if name in response]
-        return any(said)
+        return any(_plain(response[name]) for name in SAYING if name in response)
     return _plain(response)
 
 
 def _plain(response: Any) -> bool:
-    words = ("y", "yes", "t", "true", "n", "no", "false")
-    return (
-        response is True
-        or response is False
-        or (isinstance(response, str) and response.strip(" .!'\"").lower() in words)
+    return isinstance(response, bool) or (
+        isinstance(response, str) and re.sub(r"^\W+|\W+$", "", response).casefold() in WORDS
     )

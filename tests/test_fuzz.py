@@ -83,14 +83,18 @@ class Asking:
         self.sent.clear()
 
     async def status_with_refusals(self) -> RunStatus:
+        count = 0
+
         async def look() -> RunStatus | None:
+            nonlocal count
             status = await asyncio.wait_for(self.run.status(), PATIENCE)
-            return status if status.refused_count >= self.refusals else None
+            count = status.refused_count
+            return status if count >= self.refusals else None
 
         try:
             return await until(look, what=f"{self.refusals} refusals", patience=PATIENCE)
         except AssertionError as error:
-            raise AssertionError(f"{error}; sent was {self.sent}") from error
+            raise AssertionError(f"{error}: there are {count}; sent was {self.sent[-PER_ROUND:]}") from error
 
 
 def readable(words: str | None) -> None:

@@ -119,7 +119,9 @@ async def comes_to_an_end(run: StartedRun) -> str:
 async def reset_if_sealed(handle: WorkflowHandle[Any, Any]) -> None:
     """Reset a run whose workflow tasks fail for want of the key that its activity's result names."""
     events = (await handle.fetch_history()).events
-    if "which is not known here" not in events[-1].workflow_task_failed_event_attributes.failure.message:
+    # The server tells of the attempt that is to follow as well.
+    failures = [event.workflow_task_failed_event_attributes.failure.message for event in events[-3:]]
+    if not any("which is not known here" in message for message in failures):
         return
     before = [event.event_id for event in events if event.HasField("workflow_task_completed_event_attributes")][-1]
     await handle._client.workflow_service.reset_workflow_execution(
