@@ -152,35 +152,11 @@ def generated(count: int, different: int = 2_500) -> list[Message]:
     return [message() for _ in range(count)]
 
 
-WORDS = {
-    "y",
-    "yes",
-    "t",
-    "trust",
-    "true",
-    "approve",
-    "approved",
-    "allow",
-    "allowed",
-    "accept",
-    "accepted",
-    "n",
-    "no",
-    "nope",
-    "never",
-    "stop",
-    "false",
-    "deny",
-    "denied",
-    "reject",
-    "rejected",
-    "refuse",
-    "refused",
-    "decline",
-    "declined",
-    "cancel",
-    "cancelled",
-}
+WORDS = (
+    {"y", "yes", "t", "trust", "true", "approve", "approved", "allow", "allowed", "accept", "accepted"}
+    | {"n", "no", "nope", "never", "stop", "false", "deny", "denied", "reject", "rejected"}
+    | {"refuse", "refused", "decline", "declined", "cancel", "cancelled"}
+)
 SAYING = ["approve", "approved", "allow", "allowed", "confirm", "confirmed", "type", "action", "decision"]
 
 
