@@ -224,7 +224,7 @@ class TurnInput:
     `execution` is the run id, in Temporal's sense, of the execution that gives it. In a run that was reset, `reset_of`
     is that of the execution that was, and `resets` how many resets the workflow has passed in this execution's history,
     `None` where it does not come from one itself. `handed` says that its run goes on from what the execution before is
-    said to have handed over.
+    said to have handed over. `origins` tells in words where values of the agent's state come from, by their names.
     """
 
     run_id: str
@@ -248,6 +248,7 @@ class TurnInput:
     reset_of: str | None = None
     resets: int | None = None
     handed: bool = False
+    origins: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -306,7 +307,8 @@ class TurnResult:
     spent. `conversation` names what the agent knows now and `delta` is what is new in it, as
     `activities.conversations` writes it. `calls` are the calls not finished, `structured_output` is the agent's, as
     JSON, and `shown_state` what the next turn takes under this name. `work` says who did it and what ran. `attributes`
-    says whether the search attributes are registered; `None`, that the worker could not find out.
+    says whether the search attributes are registered; `None`, that the worker could not find out. `changed` names the
+    values of the agent's state that the turn has set, as `abeyance.origins` lists them.
     `format` is that of `abeyance.formats`.
     """
 
@@ -321,6 +323,7 @@ class TurnResult:
     shown_state: JsonObject | None = None
     work: Work = field(default_factory=Work)
     attributes: bool | None = None
+    changed: list[str] = field(default_factory=list)
     format: int = 1
 
     @property
@@ -467,6 +470,27 @@ class TurnNote:
 
 
 @dataclass
+class Origin:
+    """Where a value that an agent remembers in its session comes from.
+
+    Attributes:
+        run: the workflow id of the run that wrote it.
+        execution: the run id, in Temporal's sense, of that run's first execution.
+        turn: the number of the turn in which the agent set it; 0 if a person let the run take over what it had found,
+            `None` if that is not known.
+        at: when that was, ISO 8601 in UTC.
+        answers: what people had answered that the turn was given, each on one line; what the person said who let the
+            run take the value over.
+    """
+
+    run: str
+    execution: str
+    turn: int | None
+    at: str
+    answers: list[str] = field(default_factory=list)
+
+
+@dataclass
 class SessionFacts:
     """What a run has found in its session, and what has become of that.
 
@@ -478,6 +502,8 @@ class SessionFacts:
         conversation: names the conversation that the store holds.
         written: whether this run has written it.
         in_doubt: whether the run ended while it wrote, so that it may be written.
+        origins: where values that the agent remembers come from, by their names; of very many only some.
+        unknown: the names of the values in the session that no run has written.
     """
 
     name: str
@@ -487,6 +513,8 @@ class SessionFacts:
     conversation: str = ""
     written: bool = False
     in_doubt: bool = False
+    origins: dict[str, Origin] = field(default_factory=dict)
+    unknown: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -503,6 +531,7 @@ class SessionWrite:
     """What the activity `save_session` is to write: the agent's `conversation`, if the store still is at `after`.
 
     `mark` names this write, so that a repetition finds it done; with `overwrite`, whatever the store holds is replaced.
+    `origins` is what the run knows of the values in the agent's state.
     """
 
     session: str
@@ -511,6 +540,7 @@ class SessionWrite:
     after: str | None
     mark: str
     overwrite: bool = False
+    origins: dict[str, Origin] = field(default_factory=dict)
 
 
 @dataclass

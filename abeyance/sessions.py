@@ -12,10 +12,12 @@ from typing import Any
 
 from abeyance import formats
 from abeyance.blobs import Blob, ChangedError, blobs_in
-from abeyance.contracts import JsonObject
+from abeyance.contracts import JsonObject, Origin
 from abeyance.errors import NotFoundError, SessionConflictError, SessionDamagedError
 from abeyance.formats import require_known
 from abeyance.jsonable import from_strands
+from abeyance.origins import ORIGINS
+from abeyance.origins import found as origins_found
 from abeyance.places import Place
 from abeyance.session_names import check_session_name
 
@@ -42,6 +44,8 @@ class StoredSession:
         written_by: the mark that it was saved with; `None` if another program of Strands has written it.
         written_at: when, ISO 8601 in UTC.
         size: in bytes.
+        origins: where the values of `state` come from that runs have written, by their names.
+        unknown: the names of those that no run has written.
     """
 
     name: str
@@ -51,6 +55,8 @@ class StoredSession:
     written_by: str | None
     written_at: str
     size: int
+    origins: dict[str, Origin]
+    unknown: list[str]
 
     @property
     def messages(self) -> list[Any]:
@@ -192,6 +198,8 @@ class Sessions:
         if key not in (snapshot["data"].get("state") or {}):
             return False
         del snapshot["data"]["state"][key]
+        if isinstance(noted := (snapshot.get("app_data") or {}).get(ORIGINS), dict):
+            noted.pop(key, None)
         await self.save(name, agent, snapshot, after=blob.version, mark=f"forget/{uuid.uuid4().hex[:8]}")
         return True
 
@@ -206,7 +214,10 @@ class Sessions:
 
     def _stored(self, name: str, agent: str, blob: Blob) -> StoredSession:
         snapshot = self._snapshot(name, agent, blob)
-        written = _written(snapshot)
+        written, noted = _written(snapshot), snapshot.get("app_data")
+        noted_origins = noted.get(ORIGINS) if isinstance(noted, dict) else None
+        state = snapshot["data"].get("state") or {}
+        origins, unknown = origins_found(state, noted_origins, marked="mark" in written)
         return StoredSession(
             name=name,
             agent=agent,
@@ -215,6 +226,8 @@ class Sessions:
             written_by=written.get("mark"),
             written_at=written.get("written_at") or snapshot["created_at"],
             size=len(blob.data),
+            origins=origins,
+            unknown=unknown,
         )
 
     def _snapshot(self, name: str, agent: str, blob: Blob) -> JsonObject:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from strands.hooks import BeforeToolCallEvent
 
 INVOCATION_KEY = "abeyance"
+MOST_WHY = 200
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class TurnFacts:
         attempt: at the turn, from 1.
         starts_of: how often a call was started, by its path.
         explain: notes why a call runs, by its path.
+        origins: where values of the agent's state come from, in words, by their names.
         above: the path of the call that the tool runs in, with a "/" behind it; "" for calls of the run's own agent.
     """
 
@@ -30,7 +32,13 @@ class TurnFacts:
     attempt: int
     starts_of: Callable[[str], int]
     explain: Callable[[str, str], None]
+    origins: Mapping[str, str] = field(default_factory=dict)
     above: str = ""
+
+    def told(self, why: str, remembered: str | None) -> str:
+        """Why a call runs, with where the value comes from that lets it pass."""
+        origin = self.origins.get(remembered or "")
+        return f"{why}; {remembered} was {origin}" if origin else why
 
     def path_of(self, tool_use_id: str) -> str:
         """The tool-use ids from the call of the run's own agent down, or that call's own id as it is."""
@@ -71,13 +79,15 @@ def call_attempt(context: ToolContext) -> int:
     return facts.starts_of(facts.path_of(context.tool_use["toolUseId"]))
 
 
-def explain(event: BeforeToolCallEvent, why: str) -> None:
+def explain(event: BeforeToolCallEvent, why: str, remembered: str | None = None) -> None:
     """Have the run's record say why a call goes on without a question, as where a person has granted trust before.
 
     Args:
         event: the hook's own event. Outside a turn of Abeyance, nothing is noted.
         why: one short sentence; what is beyond 200 characters is cut.
+        remembered: the name of the value in `agent.state` that lets the call pass. The record then says who had
+            answered what when it was set, and in which run, if it comes from the run's session.
     """
     facts: TurnFacts | None = event.invocation_state.get(INVOCATION_KEY)
     if facts:
-        facts.explain(facts.path_of(event.tool_use["toolUseId"]), why[:200])
+        facts.explain(facts.path_of(event.tool_use["toolUseId"]), facts.told(why[:MOST_WHY], remembered))

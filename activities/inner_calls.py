@@ -68,7 +68,8 @@ class Place:
     @property
     def facts(self) -> TurnFacts:
         """What the tools that run inside this call may ask about the turn."""
-        return replace(self.turn.facts, above="".join(f"{quote(part, safe='')}/" for part in self.ids))
+        # What a sub-agent remembers is not the session's.
+        return replace(self.turn.facts, origins={}, above="".join(f"{quote(part, safe='')}/" for part in self.ids))
 
     def below(self, tool_use_id: str, tool: str) -> Place:
         """The place of a call inside this one."""

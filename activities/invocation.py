@@ -20,6 +20,7 @@ from abeyance.contracts import CHECKPOINT, LIMIT, TurnInput, TurnResult
 from abeyance.errors import ConfigurationError
 from abeyance.jsonable import from_jsonable, jsonable
 from abeyance.models import build_model
+from abeyance.origins import changed_names
 from abeyance.registry import AgentContext, Registration, find_agent
 from abeyance.settings import Settings
 from abeyance.tools import INVOCATION_KEY, TurnFacts
@@ -152,7 +153,7 @@ class Invocation:
         decisions = Decisions(agent, answered, declared, shown, once_only=once_only, stopped=stopped)
         decisions.require_readable()
         decisions.attach()
-        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain)
+        facts = TurnFacts(self.turn.chain, self.number, self.journal.starts_of, self.journal.explain, self.turn.origins)
         steps = Steps(
             agent,
             once_only,
@@ -193,6 +194,7 @@ class Invocation:
         asked = asked_tools(interrupts, decisions.subject_of)
         delta = restored.delta(agent, self.journal.new_ids, sorted(asked - set(before.asked)))
         conversation = before.then(delta)
+        new_state = delta["data"].get("state") or {}
         result = TurnResult(
             stop_reason=stop_reason,
             message=_text(message) or ("" if output is None else json.dumps(jsonable(output), ensure_ascii=False)),
@@ -204,6 +206,7 @@ class Invocation:
             structured_output=None if output is None else jsonable(output),
             shown_state=jsonable(shown_state) if interrupts and same_batch else None,
             work=replace(self.journal.work(self.number, self.attempt.worker), version=registration.version),
+            changed=changed_names(before.data.get("state") or {}, new_state) if self.turn.session else [],
             format=formats.FORMAT,
         )
         if result.is_idle:

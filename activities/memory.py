@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 
 from strands.types._snapshot import Snapshot
 from temporalio import activity
@@ -16,12 +17,14 @@ from abeyance.contracts import (
     LOAD_SESSION,
     SAVE_SESSION,
     JsonObject,
+    Origin,
     SessionFacts,
     SessionRead,
     SessionWrite,
     Whole,
 )
 from abeyance.errors import NewerFormatError, SessionDamagedError
+from abeyance.origins import MOST, ORIGINS, entries
 from abeyance.sessions import Sessions
 from abeyance.shortened import shortened
 from activities.callers import require_caller
@@ -101,6 +104,8 @@ class Memory:
             found=len(stored.messages),
             remembers=remembers if isinstance(remembers, dict) else {"…": remembers},
             conversation=whole.id,
+            origins=dict([(name, origin) for name, origin in stored.origins.items() if origin.answers][:MOST]),
+            unknown=stored.unknown[:MOST],
         )
         return SessionRead(facts, whole.id, text)
 
@@ -110,11 +115,13 @@ class Memory:
         execution = require_caller(session=write.session)
         async with _told():
             found = await self._found(write.conversation, execution)
+            snapshot = _snapshot(found)
+            snapshot["app_data"] |= {ORIGINS: await self._origins(write, snapshot, execution)}
             self._faults.at("about to save")
             version = await self._sessions.save(
                 write.session,
                 write.agent,
-                _snapshot(found),
+                snapshot,
                 after=write.after,
                 mark=write.mark,
                 overwrite=write.overwrite,
@@ -122,6 +129,18 @@ class Memory:
             self._faults.at("saved")
         self._conversations.drop(write.conversation)
         return version
+
+    async def _origins(self, write: SessionWrite, snapshot: JsonObject, execution: tuple[str, str]) -> JsonObject:
+        """What is to be kept of where the state's values come from."""
+        before: JsonObject = {}
+        try:
+            if write.after is not None and (stored := await self._sessions.load(write.session, write.agent)):
+                before = (stored.snapshot.get("app_data") or {}).get(ORIGINS) or {}
+        except SessionDamagedError:
+            if not write.overwrite:
+                raise
+        own = Origin(*execution, None, datetime.now(UTC).isoformat(timespec="seconds"))
+        return entries(snapshot["data"].get("state") or {}, write.origins, before, own)
 
     async def _found(self, conversation: str, execution: tuple[str, str]) -> Conversation:
         return await self._conversations.find(conversation, activity.client(), *execution)

@@ -43,7 +43,7 @@ from activities.faults import Faults
 from activities.heartbeat import Heartbeat, RecordTooLargeError, TurnLostError
 from activities.inner_calls import Place, Turn, here, inside, run_inside, run_outside
 from activities.journal import RECORD_BYTES, Call, Journal
-from activities.once_only import OnceOnly
+from activities.once_only import TRUSTED, OnceOnly, trusted_by_state
 from activities.prevented import brief
 from activities.questions import IN_DOUBT
 from activities.quick import given_away
@@ -265,6 +265,11 @@ class Steps:
             self._attempt.after_reset.require_asked(key, self._agent._interrupt_state.interrupts)
 
     async def _note_start(self, key: str, call: Call) -> None:
+        passes = not (self._journal.explains(key) or self._decisions.is_answered(key))
+        if passes and call.tool in trusted_by_state(self._agent):
+            self._journal.explain(
+                key, self._inner.facts.told("not asked: a person has trusted this tool before", TRUSTED)
+            )
         self._journal.started(key, call)
         try:
             await self._write(barrier=call.once)

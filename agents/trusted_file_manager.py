@@ -25,8 +25,9 @@ class AskUntilTrusted(HookProvider):
         """Stop the turn until a person has answered, unless one trusts this agent already."""
         if event.tool_use["name"] != "delete_files":
             return
-        if event.agent.state.get(f"{self._app}-trust") == "t":
-            explain(event, "not asked: a person has answered t before, to trust always")
+        trust = f"{self._app}-trust"
+        if event.agent.state.get(trust) == "t":
+            explain(event, "not asked: a person has answered t before, to trust always", trust)
             return
         response = event.interrupt(
             f"{self._app}-approval",
@@ -36,7 +37,7 @@ class AskUntilTrusted(HookProvider):
             },
         )
         if isinstance(response, str) and response.strip().lower() == "t":
-            event.agent.state.set(f"{self._app}-trust", "t")
+            event.agent.state.set(trust, "t")
         elif not is_yes(response):
             event.cancel_tool = f"A person denied the deletion (answer: {response!r})."
 

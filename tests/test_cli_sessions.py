@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from uuid import uuid4
 
@@ -12,7 +13,9 @@ from temporalio.client import Client
 from typer.testing import CliRunner
 
 from abeyance.cli import app
+from abeyance.contracts import Origin
 from abeyance.jsonable import jsonable
+from abeyance.origins import ORIGINS, entries
 from abeyance.places import Place
 from abeyance.session_names import session_run_id
 from abeyance.sessions import Sessions
@@ -70,6 +73,22 @@ async def test_sessions_are_listed_and_shown(nowhere: Cli, sessions: Sessions, p
     assert (files["messages"], files["state"], files["version"]) == (2, {"files-trust": "t"}, version)
     assert (files["written_by"], files["interrupted"]) == ("session-ann/3", False)
     assert "session 'ann' of 'x'" in (await nowhere("sessions", "show", "ann", "--agent", "x", status=3)).stderr
+
+
+async def test_each_value_says_where_it_comes_from(nowhere: Cli, sessions: Sessions) -> None:
+    kept = snapshot("1", trust="t", mode="fast", odd=1)
+    granted = Origin("session-ann", "0af1", 2, "2026-11-01T10:00:00+00:00", ["the answer t to 1 pay {} by bob"])
+    noted = entries({"trust": "t", "mode": "fast"}, {"trust": granted}, {}, replace(granted, turn=None, answers=[]))
+    kept["app_data"] = {ORIGINS: noted}
+    await sessions.save("ann", "files", kept, after=None, mark="session-ann/3")
+    out = " ".join((await nowhere("sessions", "show", "ann")).stdout.split())
+    where = "It was set on 2026-11-01 10:00:00 UTC in"
+    assert f"trust: t {where} turn 2 of run session-ann (0af1), after the answer t to 1 pay {{}} by bob." in out
+    assert f"mode: fast {where} run session-ann (0af1), after no answer of a person." in out
+    assert "odd: 1 No run has written it as it stands" in out
+    [files] = (await nowhere.json("sessions", "show", "ann"))["agents"]
+    assert files["unknown"] == ["odd"]
+    assert files["origins"]["trust"]["answers"] == ["the answer t to 1 pay {} by bob"]
 
 
 async def test_what_an_agent_remembers_cannot_rewrite_the_terminal(nowhere: Cli, sessions: Sessions) -> None:

@@ -69,8 +69,8 @@ async def test_the_story_of_the_tutorial(start_world: Start, place: Place, name:
             (world.workspace / f"file{n}.txt").write_text("x")
         run = await begin(world, name, "Delete file1.txt")
         await run.reaches("waiting", approvals=1)
-        await run.handle.signal("respond", "t")
-        first = await run.result()
+        await run.handle.signal("respond", {"approval": 1, "response": "t", "by": "ann"})
+        first, first_execution = await run.result(), (await run.handle.describe()).run_id
         assert "file1.txt" not in world.files()
         assert first.session and (first.session.found, first.session.written) == (0, True)
     async with start_world(sessions=place, task_queue=world.settings.task_queue) as world:
@@ -79,7 +79,12 @@ async def test_the_story_of_the_tutorial(start_world: Start, place: Place, name:
         assert not {"file2.txt", "file3.txt"} & world.files()
         assert second.approvals == []
         told = [ran for note in second.turn_notes for ran in note.work.ran if ran.tool == "delete_files"]
-        assert [ran.why for ran in told] == ["not asked: a person has answered t before, to trust always"]
+        [why] = [ran.why for ran in told]
+        assert why.startswith(
+            "not asked: a person has answered t before, to trust always; trusted-file-manager-trust was"
+        )
+        assert f"in turn 2 of run {run.id} ({first_execution}), after the answer t to 1 delete_files" in why
+        assert '{"paths": ["file1.txt"]} by ann' in why
         assert second.session
         assert second.session.remembers == {"trusted-file-manager-trust": "t"}
         assert second.session.found > 2
@@ -295,6 +300,8 @@ async def test_strands_programs_and_runs_share_a_session(start_world: Start, pla
     await agent.invoke_async("hello")
     async with start_world(sessions=place) as world:
         run = await begin(world, name, "note one", "clerk")
+        assert "values that no run has written as they stand: seen" in str((await run.reaches("parked")).problem)
+        await run.handle.signal("retry")
         result = await run.result()
         assert result.message == "Done, after 5 messages."
         assert result.session
@@ -304,7 +311,8 @@ async def test_strands_programs_and_runs_share_a_session(start_world: Start, pla
     conversations, name = SlidingWindowConversationManager, f"{name}-2"
     await program().invoke_async("hello")
     async with start_world(sessions=place) as world:
-        status = await (await begin(world, name, "note one", "clerk")).reaches("parked")
+        run = await begin(world, name, "note one", "clerk")
+        status = await run.reaches("parked")
     assert "managed by SlidingWindowConversationManager, and the agent has a NullConv" in (status.problem or "")
 
 

@@ -34,10 +34,12 @@ with workflow.unsafe.imports_passed_through():
         VERIFY,
         WORKFLOW_TYPE,
         Decision,
+        Origin,
         Prompt,
         Reset,
         RunRequest,
         RunResult,
+        SessionRead,
         SessionWrite,
         TurnInput,
     )
@@ -58,6 +60,7 @@ with workflow.unsafe.imports_passed_through():
         verified,
         whole_conversation,
     )
+    from workflows.remembered import after_turn, in_words, nobodys, taken_over
     from workflows.resets import Resets
     from workflows.state import Carried
     from workflows.story import latest, summary
@@ -194,8 +197,7 @@ class AgentRun(Desk):
     async def _converse(self) -> None:
         if self._request.session and not self._state.session:
             name = self._request.session
-            asked = [name, self._agent]
-            read = await self._stored(LOAD_SESSION, lambda: asked, lambda value: session_read(value, name))
+            read = await self._loaded(name)
             self._state.session, self._state.conversation = read.facts, read.conversation
         while True:
             self._end_if_cancelled()
@@ -214,6 +216,25 @@ class AgentRun(Desk):
                 await self._save_session()
             else:
                 return
+
+    async def _loaded(self, name: str) -> SessionRead:
+        """What the session holds; what no run has written is taken over only when a person has said so."""
+        state, seen = self._state, None
+        asked = [name, self._agent]
+        while True:
+            read = await self._stored(LOAD_SESSION, lambda: asked, lambda value: session_read(value, name))
+            if not read.facts.unknown:
+                return read
+            if read.facts.version == seen:
+                verdict = next(decision for decision in reversed(self._ledger.decisions) if decision.approval is None)
+                return replace(read, facts=taken_over(read.facts, verdict, self._origin(0)))
+            state.problem, state.verdict, state.repeatable = nobodys(read.facts), None, True
+            await self._mended()
+            seen = read.facts.version
+
+    def _origin(self, turn: int) -> Origin:
+        info = workflow.info()
+        return Origin(info.workflow_id, info.first_execution_run_id, turn, now())
 
     async def _next_turn(self) -> TurnInput | None:
         """What the agent is to do next, as soon as people have said all that it takes; `None` if there is nothing."""
@@ -252,6 +273,7 @@ class AgentRun(Desk):
             goes_on=bool(request.interactive or request.session or state.prompts),
             unrecorded=state.unrecorded,
             format=formats.FORMAT,
+            origins=in_words(state.session),
             **more,
         )
 
@@ -307,6 +329,9 @@ class AgentRun(Desk):
         state.message, state.stop_reason = result.message, result.stop_reason
         state.structured_output = result.structured_output
         state.unrecorded &= state.unfinished or bool(result.questions)
+        if state.session:
+            decisions, origin = self._ledger.decisions, self._origin(turn.number)
+            state.session = after_turn(state.session, result.changed, self._story.turns, decisions, origin)
         if not state.unfinished:
             self._ledger.ask(result.questions, now(), result.work.version)
             self._story.asks(self._ledger.open)
@@ -399,7 +424,17 @@ class AgentRun(Desk):
 
         def write() -> list[Any]:
             overwrite = self._state.conflict
-            return [SessionWrite(facts.name, self._agent, conversation, facts.version, mark, overwrite=overwrite)]
+            return [
+                SessionWrite(
+                    facts.name,
+                    self._agent,
+                    conversation,
+                    facts.version,
+                    mark,
+                    overwrite=overwrite,
+                    origins=facts.origins,
+                )
+            ]
 
         saving = asyncio.ensure_future(self._stored(SAVE_SESSION, write, session_version))
         try:

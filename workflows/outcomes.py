@@ -24,7 +24,7 @@ T = TypeVar("T")
 UNREADABLE = (TypeError, ValueError, KeyError, AttributeError, ArithmeticError, RuntimeError)
 """What a conversion of junk raises; a `RecursionError` is a `RuntimeError`."""
 SHOWN = 200
-UNNAMED = {known.name for known in fields(TurnResult)} - {"format"}
+UNNAMED = {known.name for known in fields(TurnResult)} - {"format", "changed"}
 """What the result of a turn holds that names no format."""
 
 

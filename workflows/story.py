@@ -166,13 +166,13 @@ def summary(turn: TurnInput, answered: Sequence[Approval]) -> str:
     if turn.responses is not None:
         of = {approval.id: approval for approval in answered}
         about = "; ".join(
-            f"{_line(response.response, 40)} to {_named(of[response.id])}"
+            f"{on_one_line(response.response, 40)} to {_named(of[response.id])}"
             for response in turn.responses
             if response.id in of
         )
     elif turn.prompt is not None:
         about = turn.prompt
-    return _line(f"turn {turn.number} of {turn.agent}: {about}", SUMMARY_BYTES)
+    return on_one_line(f"turn {turn.number} of {turn.agent}: {about}", SUMMARY_BYTES)
 
 
 def _numbers(turn: TurnInput, answered: Sequence[Approval]) -> list[int]:
@@ -181,9 +181,10 @@ def _numbers(turn: TurnInput, answered: Sequence[Approval]) -> list[int]:
 
 
 def _named(approval: Approval) -> str:
-    return f"{approval.number} {_line(approval.tool or approval.name, 60)}"
+    return f"{approval.number} {on_one_line(approval.tool or approval.name, 60)}"
 
 
-def _line(value: Any, most: int) -> str:
+def on_one_line(value: Any, most: int) -> str:
+    """A value as people read it, on one line of at most `most` bytes; a text as it is, anything else as JSON."""
     text = one_line(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False))
     return cut(printable(text[:most]), most, encoded, len(text) - len(text[:most]))

@@ -75,6 +75,7 @@ def show(name: Name, agent: Agent = None, json_: Json = False) -> None:
                 say("    It was left with a question open, which only the program that asked can go on from.", hang=4)
             for key, value in stored.state.items():
                 say(f"    {key}: {brief(value)}", hang=6)
+                say(f"      {_origin(stored, key)}", hang=8)
 
     call(work)
 
@@ -113,6 +114,16 @@ def forget(
             say(f"Forgot {f'{key} in ' if key else ''}session {name}{of}.")
 
     call(work)
+
+
+def _origin(stored: StoredSession, key: str) -> str:
+    if key in stored.unknown:
+        return "No run has written it as it stands: a run that begins with it asks a person first."
+    if origin := stored.origins.get(key):
+        from abeyance.origins import told
+
+        return f"It was {told(origin)}."
+    return "It was written before origins were kept."
 
 
 async def _refuse_while_open(name: str) -> None:
