@@ -53,6 +53,9 @@ By then all the signals that a run can have (10,000, or 50 MB) must have been lo
 worker was up come in one task. Temporal's own 2 s are too few for that, and it has no public setting for them.
 """
 
+LEAVING_SECONDS = 10
+"""How long a worker that was told to stop may take beside what its turns have."""
+
 YOUNG_OBJECTS = 10_000
 """How many new objects there are before a look for garbage among them."""
 
@@ -153,7 +156,23 @@ async def serve(settings: Settings) -> None:
         )
         await stop.wait()
         log.info("worker stopping: turns have %g s to end", settings.shutdown_grace)
+        leave_after(settings.shutdown_grace + LEAVING_SECONDS)
     log.info("worker stopped")
+
+
+def leave_after(seconds: float) -> None:
+    """End this process in so many seconds, whatever holds it: what it had begun is taken over from its journal.
+
+    A run that was interrupted in a workflow task that took too long cannot always be let go of, and the SDK waits for
+    that without end.
+    """
+
+    def leave() -> None:
+        log.error("the worker did not end within %g s, and is ended", seconds)
+        logging.shutdown()
+        os._exit(1)
+
+    asyncio.get_running_loop().call_later(seconds, leave)
 
 
 def _stop_or_leave(stop: asyncio.Event) -> None:

@@ -21,7 +21,7 @@ from abeyance.places import Place
 from abeyance.registry import load_agents
 from abeyance.settings import Settings
 from tests.processes import DevServer
-from tests.support import World, with_converter
+from tests.support import PATIENCE, World, with_converter
 from worker import build_worker
 
 TEST_AGENTS = (
@@ -100,7 +100,11 @@ def start_world(client: Client, workspace: Path) -> Start:
         used = with_converter(connected or client, settings)
         # What no worker knows is to be parked at once.
         more.setdefault("patience", timedelta(0))
-        async with build_worker(used, settings, load_agents(TEST_AGENTS), **more):
+        worker = build_worker(used, settings, load_agents(TEST_AGENTS), **more)
+        assert worker._workflow_worker
+        # The SDK cannot always let go of what it has interrupted, and a crowded machine may take this long.
+        worker._workflow_worker._deadlock_timeout_seconds = int(PATIENCE)
+        async with worker:
             yield World(used, settings)
 
     return start

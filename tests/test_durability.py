@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -17,7 +19,7 @@ from temporalio.service import RPCError
 from abeyance.settings import Settings
 from tests.conftest import Start
 from tests.processes import DevServer, forget_dead_worker, identity_of, time_skipping, worker_process
-from tests.support import StartedRun, World, short, until
+from tests.support import PATIENCE, ROOT, StartedRun, World, short, until
 
 processes = pytest.mark.processes
 
@@ -220,3 +222,14 @@ async def test_a_run_is_cancelled_that_no_worker_serves(client: Client, settings
             await run.result()
         assert isinstance(failure.value.cause, CancelledError)
         assert "a.txt" in world.files()
+
+
+def test_a_worker_that_cannot_end_is_ended(tmp_path: Path) -> None:
+    """Whatever holds its event loop's work, the process is gone after its time, with a status that says so."""
+    program = (
+        "import asyncio, worker\nasync def serve():\n    worker.leave_after(0.1)\n    await asyncio.Event().wait()\n"
+    )
+    command = [sys.executable, "-c", f"{program}asyncio.run(serve())"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
+    assert done.returncode == 1
+    assert "the worker did not end within 0.1 s" in done.stderr

@@ -103,8 +103,7 @@ async def comes_to_an_end(run: StartedRun) -> str:
         if description.status != WorkflowExecutionStatus.RUNNING:
             return str(description.status and description.status.name.lower())
         with suppress(TemporalError):
-            if description.raw_description.pending_workflow_task.attempt > 1:
-                await reset_if_sealed(handle)
+            await reset_if_sealed(handle)
             status = await handle.query("status", rpc_timeout=timedelta(seconds=10))
             for approval in status["approvals"]:
                 await handle.signal("deny", approval["number"])
@@ -113,17 +112,25 @@ async def comes_to_an_end(run: StartedRun) -> str:
                 await handle.signal("retry" if told[0] < 10 else "abort")
         return None
 
-    return f"{await until(look, what=f'{run.id} to end')}{' after retry' if told[0] else ''}"
+    try:
+        ended = await until(look, what=f"{run.id} to end")
+    except AssertionError as error:
+        history = (await handle.fetch_history()).events
+        raise AssertionError(f"{error}; its latest events: {history[-6:]}") from error
+    return f"{ended}{' after retry' if told[0] else ''}"
 
 
 async def reset_if_sealed(handle: WorkflowHandle[Any, Any]) -> None:
-    """Reset a run whose workflow tasks fail for want of the key that its activity's result names."""
+    """Reset a run whose workflow tasks fail for want of the key that its activity's result names.
+
+    When a query comes while the task fails, the SDK may complete its next attempt with nothing in it, and the run stands
+    still with no task at all until it is sent something.
+    """
     events = (await handle.fetch_history()).events
-    # The server tells of the attempt that is to follow as well.
-    failures = [event.workflow_task_failed_event_attributes.failure.message for event in events[-3:]]
+    failures = [event.workflow_task_failed_event_attributes.failure.message for event in events[-6:]]
     if not any("which is not known here" in message for message in failures):
         return
-    before = [event.event_id for event in events if event.HasField("workflow_task_completed_event_attributes")][-1]
+    before = next(event.event_id for event in events if event.HasField("workflow_task_completed_event_attributes"))
     await handle._client.workflow_service.reset_workflow_execution(
         ResetWorkflowExecutionRequest(
             namespace=handle._client.namespace,
