@@ -123,8 +123,8 @@ async def comes_to_an_end(run: StartedRun) -> str:
 async def reset_if_sealed(handle: WorkflowHandle[Any, Any]) -> None:
     """Reset a run whose workflow tasks fail for want of the key that its activity's result names.
 
-    When a query comes while the task fails, the SDK may complete its next attempt with nothing in it, and the run stands
-    still with no task at all until it is sent something.
+    When a query comes while the task fails, the SDK may complete its next attempt with nothing in it, and the run
+    stands still with no task at all until it is sent something.
     """
     events = (await handle.fetch_history()).events
     failures = [event.workflow_task_failed_event_attributes.failure.message for event in events[-6:]]
