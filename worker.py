@@ -18,6 +18,8 @@ from datetime import timedelta
 from typing import Any
 
 from temporalio.client import Client
+from temporalio.plugin import SimplePlugin
+from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
 from abeyance import attributes, tuning
@@ -29,6 +31,7 @@ from abeyance.models import build_model
 from abeyance.no_stdin import close_stdin
 from abeyance.places import HOME, close_home
 from abeyance.registry import Registration, load_agents
+from abeyance.roster import HEARTBEAT, plugin_name
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
 from activities.attempts import PATIENCE
@@ -108,6 +111,7 @@ def build_worker(
         # Looking for references takes no asyncio task per signal at 1.
         "max_workflow_task_external_storage_concurrency": 1,
         "interceptors": [InputInterceptor()],
+        "plugins": [SimplePlugin(plugin_name(agent)) for agent in registrations],
         "workflow_runner": runner,
     }
     worker = Worker(reading_anything(client), **(arguments | more))
@@ -136,7 +140,8 @@ async def serve(settings: Settings) -> None:
     """
     registrations = load_agents(settings.agents)
     build_model(settings.model)  # a wrong setting is said now, and not by every run
-    client = await connect(settings)
+    told = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+    client = await connect(settings, runtime=told)
     if HOME.is_dir():
         close_home()
     if lacking := (await attributes.check(client)).words():

@@ -9,6 +9,7 @@ from typing import Any
 from temporalio.api.workflowservice.v1 import DescribeNamespaceRequest
 from temporalio.client import Client
 from temporalio.envconfig import ClientConfig
+from temporalio.runtime import Runtime
 from temporalio.service import RPCError, RPCStatusCode
 
 from abeyance.converter import data_converter
@@ -33,12 +34,13 @@ def connect_config() -> dict[str, Any]:
     return config
 
 
-async def connect(settings: Settings, *, timeout: float = 10.0) -> Client:
+async def connect(settings: Settings, *, timeout: float = 10.0, runtime: Runtime | None = None) -> Client:
     """Connect to the configured server.
 
     Args:
         settings: they say how payloads are encoded.
         timeout: how long to try, in seconds.
+        runtime: of the SDK's core; by default the process's own.
 
     Raises:
         ConfigurationError: if the keys cannot be used, or no server answers there; the message says where, and how to
@@ -48,7 +50,7 @@ async def connect(settings: Settings, *, timeout: float = 10.0) -> Client:
     config = connect_config()
     address, namespace = config["target_host"], config.get("namespace") or "default"
     try:
-        client = await asyncio.wait_for(Client.connect(**config, data_converter=converter), timeout)
+        client = await asyncio.wait_for(Client.connect(**config, data_converter=converter, runtime=runtime), timeout)
     except (RuntimeError, RPCError, TimeoutError) as error:
         raise ConfigurationError(
             f"No Temporal server answers at {address} (namespace {namespace}). "

@@ -44,6 +44,7 @@ from abeyance.errors import NotFoundError, NoWorkerError, PayloadError, RefusedE
 from abeyance.markdown import code
 from abeyance.progress import Progress, progress_of
 from abeyance.recorded import as_recorded
+from abeyance.roster import require_served
 from abeyance.session_names import session_run_id
 from abeyance.settings import Settings
 from abeyance.summaries import RunSummary, named, summarised
@@ -289,6 +290,14 @@ class Runs:
     async def unserved(self) -> str | None:
         """Why a run that is started now is not taken up, and what to do; `None` if a worker polls the task queue."""
         return await unserved(self._client, self._task_queue)
+
+    async def require_served(self, agent: str) -> None:
+        """Make sure that a worker of the task queue has the agent, as far as that is known.
+
+        Raises:
+            RequestError: if every worker there has said which agents it has, and none has this one.
+        """
+        await require_served(self._client, self._task_queue, agent)
 
     async def listed(self, *, open_only: bool = False) -> AsyncIterator[RunSummary]:
         """All runs the server still knows, latest first; the visibility store may lag by a second or so."""

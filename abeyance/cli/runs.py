@@ -31,12 +31,13 @@ from abeyance.cli._shared import (
 from abeyance.cli.chat import By, converse
 from abeyance.cli.questions import recorded
 from abeyance.cli.story import conclude, doing, leave_with, tell, tell_as_recorded, tell_open
-from abeyance.errors import NoWorkerError
+from abeyance.errors import ConfigurationError, NoWorkerError
 from abeyance.printable import one_line, printable
 
 if TYPE_CHECKING:
     from abeyance.contracts import RunResult, RunStatus
     from abeyance.progress import Progress
+    from abeyance.roster import Serving
     from abeyance.runs import Runs, Started
 
 
@@ -91,6 +92,7 @@ def start(
         from abeyance.session_names import session_run_id
 
         request = RunRequest.parse(given | {"interactive": interactive})
+        await runs.require_served(request.agent)
         if session is not None and if_busy is IfBusy.queue:
             started = await runs.start_in_session(request, by or user())
         else:
@@ -207,18 +209,40 @@ def cancel(run: Run, json_: Json = False) -> None:
 
 
 def agents(json_: Json = False) -> None:
-    """List the agents that a worker with this environment would know."""
+    """List the agents that a worker with this environment would know, and those that the workers at work have."""
 
     async def work() -> None:
         from abeyance.registry import load_agents
 
-        known = sorted(load_agents(settings().agents).values(), key=lambda registration: registration.name)
+        known = load_agents(settings().agents)
+        workers = await _serving()
+        names = sorted({*known, *(name for worker in workers or [] for name in worker.agents)})
+        have = {name: [worker.identity for worker in workers or [] if name in worker.agents] for name in names}
         if json_:
-            say_json([{"agent": r.name, "description": r.description, "factory": r.origin} for r in known])
+            about = {name: {"description": r.description, "factory": r.origin} for name, r in known.items()}
+            unknown = {"description": None, "factory": None}
+            say_json([{"agent": n} | about.get(n, unknown) | {"workers": workers and have[n]} for n in names])
+            return
+        rows = [(name, known[name].description if name in known else "not known here") for name in names]
+        if workers:
+            table(("agent", "workers", "what it does"), [(n, str(len(have[n])), what) for n, what in rows])
+            remark(f"Workers: of task queue {settings().task_queue!r}, as they told within the last half minute.")
         else:
-            table(("agent", "what it does"), [(r.name, r.description) for r in known])
+            table(("agent", "what it does"), rows)
+            remark("That is what ABEYANCE_AGENTS says here. No worker has told which agents it has.")
 
     call(work)
+
+
+async def _serving() -> list[Serving] | None:
+    """The workers that say which agents they have; `None` where no server answers."""
+    from abeyance.connection import connect
+    from abeyance.roster import serving
+
+    try:
+        return await serving(await connect(settings(), timeout=2.0), settings().task_queue)
+    except ConfigurationError:
+        return None
 
 
 async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:
