@@ -21,6 +21,9 @@ from tests.hostile_agents import ask
 GATES: dict[str, threading.Event] = {}
 """Events that tests set to let what blocks go on, by run id."""
 
+THREADS: dict[str, threading.Thread] = {}
+"""The threads that have blocked last, by run id."""
+
 
 async def _cancelled_inside() -> None:
     inner = asyncio.create_task(asyncio.sleep(60))
@@ -220,6 +223,7 @@ def breaks_oddly(context: AgentContext) -> Agent:
 
 def _never(context: AgentContext, effects: Effects) -> None:
     gate = GATES.setdefault(context.run_id, threading.Event())
+    THREADS[context.run_id] = threading.current_thread()
     effects.add("never", "started")
     gate.wait(120)
     effects.add("never", "ended")
@@ -261,10 +265,25 @@ def never_ends(context: AgentContext) -> Agent:
 
     @tool
     async def leave() -> str:
-        """Leave a thread behind."""
-        asyncio.get_running_loop().run_in_executor(None, block)
+        """Leave a thread behind, and what is to go on in the loop after it."""
+        left = asyncio.get_running_loop().run_in_executor(None, block)
+        left.add_done_callback(lambda _: effects.add("never", "went on"))
         await asyncio.sleep(0.1)
         return "left"
+
+    async def goes_on() -> None:
+        try:
+            await asyncio.sleep(3_600)
+        except asyncio.CancelledError:
+            effects.add("never", "cancelled")
+            raise
+
+    @tool
+    async def begin() -> str:
+        """Leave a task behind."""
+        asyncio.get_running_loop().create_task(goes_on())
+        await asyncio.sleep(0.1)
+        return "begun"
 
     def hook(event: BeforeToolCallEvent) -> None:
         if where == "hook":
@@ -272,9 +291,10 @@ def never_ends(context: AgentContext) -> Agent:
 
     if where == "factory":
         block()
-    script = [ToolCall({"tool": "pay", "future": "wait", "leftover": "leave"}.get(where, "pay")), "Done."]
+    called = {"future": "wait", "leftover": "leave", "task": "begin"}.get(where, "pay")
+    script = [ToolCall(called), "Done."]
     model: Model = _Blocks(script, effects, block) if where == "model" else CountingModel(script, effects)
-    return Agent(model=model, tools=[pay, wait, leave], hooks=[hook])
+    return Agent(model=model, tools=[pay, wait, leave, begin], hooks=[hook])
 
 
 class _StopsFor(CountingModel):

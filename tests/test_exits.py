@@ -13,7 +13,7 @@ from temporalio.client import WorkflowFailureError
 from temporalio.exceptions import CancelledError
 
 from tests.conftest import Start
-from tests.exit_agents import ASYNC, GATES, SYNC
+from tests.exit_agents import ASYNC, GATES, SYNC, THREADS
 from tests.journal_agents import counted
 from tests.support import StartedRun, World, tool_results, until
 
@@ -141,6 +141,49 @@ async def test_a_thread_that_a_tool_left_behind_holds_no_run_up(place: World) ->
         await still_serves(place)
     finally:
         GATES.setdefault(run.id, threading.Event()).set()
+
+
+async def test_what_a_thread_left_behind_comes_to_is_nothing_in_the_next_turn(place: World) -> None:
+    """Its end is told to the loop of its own turn, which runs no more."""
+    run = await place.start("never-ends", "go", options={"where": "leftover"}, run=f"never-{uuid.uuid4().hex[:8]}")
+    try:
+        await run.result()
+    finally:
+        GATES.setdefault(run.id, threading.Event()).set()
+
+    async def ended() -> bool:
+        return counted(place.workspace, run.id)["never ended"] == 1
+
+    await until(ended, what="the thread to end")
+    await still_serves(place)
+    assert counted(place.workspace, run.id)["never went on"] == 0
+
+
+async def test_a_task_that_a_tool_left_behind_ends_with_its_turn(place: World) -> None:
+    """Before the turn's end is told, and the thread has a loop for the next one."""
+    run = await place.start("never-ends", "go", options={"where": "task"})
+    assert (await run.result()).message == "Done."
+    assert counted(place.workspace, run.id)["never cancelled"] == 1
+    await still_serves(place)
+
+
+async def test_a_thread_that_was_left_behind_runs_no_other_turn(place: World) -> None:
+    """A hook that heard of no cancel has its turn's own thread; once the hook ends, so does the thread."""
+    run = await place.start("never-ends", "go", options={"where": "hook"}, run=f"never-{uuid.uuid4().hex[:8]}")
+    try:
+        await begun(place, run)
+        await run.handle.cancel()
+        with pytest.raises(WorkflowFailureError):
+            await run.result()
+        await still_serves(place)
+        assert THREADS[run.id].is_alive()
+    finally:
+        GATES.setdefault(run.id, threading.Event()).set()
+
+    async def gone() -> bool:
+        return not THREADS[run.id].is_alive()
+
+    await until(gone, what="the thread to end")
 
 
 async def begun(place: World, run: StartedRun) -> None:
