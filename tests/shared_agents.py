@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import threading
+from types import FunctionType
 from typing import Any
 
 from strands import Agent, tool
 from strands.agent.conversation_manager import SlidingWindowConversationManager
 from strands.agent.state import AgentState
 from strands.hooks import BeforeToolCallEvent, HookProvider, HookRegistry
-from strands.interventions import InterventionHandler
+from strands.interventions import Confirm, InterventionHandler, Proceed
+from strands.plugins import Plugin
+from strands.vended_tools.subagent import make_subagent
 
 from abeyance import AgentContext, ScriptedModel, ToolCall, agent
 from tests.chaos.agents import effects_of
@@ -75,6 +78,39 @@ class Guard(InterventionHandler):
     name = "guard"
 
 
+class TrustingGuard(InterventionHandler):
+    """An intervention that asks, until somebody has answered "t"."""
+
+    name = "approve"
+
+    def __init__(self) -> None:
+        self.trusted = False
+
+    def before_tool_call(self, event: BeforeToolCallEvent) -> Any:
+        return Proceed() if self.trusted else Confirm("Go on?", evaluate=self.heard)
+
+    def heard(self, answer: Any) -> bool:
+        self.trusted = answer == "t"
+        return answer in ("y", "t")
+
+
+class TrustingPlugin(Plugin):
+    """The same as a plugin, whose hook is a function that only it holds."""
+
+    name = "approving"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.trust = Trust("x")
+
+    def init_agent(self, agent: Agent) -> None:
+        agent.add_hook(lambda event: self.decide(event), BeforeToolCallEvent)
+
+    def decide(self, event: BeforeToolCallEvent) -> None:
+        self.trust.ask(event)
+        self.trusted = self.trust.trusted
+
+
 def closure() -> Any:
     trusted: list[str] = []
 
@@ -89,6 +125,28 @@ HOOKS = {"trust": lambda: Trust("x"), "names": lambda: TrustedNames("x"), "const
 HOOKS["closure"] = closure
 
 
+class Consultant:
+    """Has a tool that asks an agent of its own."""
+
+    def __init__(self, inner: Agent) -> None:
+        self.inner = inner
+
+    @tool
+    def consult(self) -> str:
+        """Consult."""
+        return str(self.inner("go"))
+
+
+def of_a_module(inner: Agent) -> Any:
+    """A function that asks an agent which its module holds."""
+
+    def consult() -> str:
+        """Consult."""
+        return str(INNER("go"))  # type: ignore[name-defined] # noqa: F821 - made below
+
+    return tool(FunctionType(consult.__code__, {"__builtins__": __builtins__, "INNER": inner}, "consult"))
+
+
 @tool
 def look() -> str:
     """Look."""
@@ -99,6 +157,10 @@ def plain(event: BeforeToolCallEvent) -> None:
     """Ask; holds nothing."""
     if event.interrupt("approve") not in ("y", "t"):
         event.cancel_tool = "denied"
+
+
+EARLY = Agent(model=ScriptedModel(["Done."]), tools=[look], hooks=[plain], callback_handler=None, name="early")
+"""An agent that its module has made, before there is any turn."""
 
 
 @agent("keeps", description="Keeps what its options say between turns")
@@ -119,6 +181,8 @@ def keeps(context: AgentContext) -> Agent:
     def wrapped(inner: Agent) -> Agent:
         return build(name="boss", tools=[inner, pay], hooks=[plain])
 
+    if what == "early":
+        return EARLY
     if what == "agent":
         same: Agent = kept(name, build)
         return same
@@ -137,6 +201,16 @@ def keeps(context: AgentContext) -> Agent:
             return str(inner("go"))
 
         return build(tools=[consult, pay])
+    if what == "agent-in-object":
+        return build(tools=[Consultant(kept(name, build)).consult, pay])
+    if what == "agent-in-module":
+        return build(tools=[of_a_module(kept(name, build)), pay])
+    if what == "vended-subagent":
+        return build(tools=[kept(name, make_subagent), pay])
+    if what == "trusting-intervention":
+        return build(hooks=[], interventions=[kept(name, TrustingGuard)])
+    if what == "trusting-plugin":
+        return build(hooks=[], plugins=[kept(name, TrustingPlugin)])
     if what == "state":
         return build(state=kept(name, AgentState))
     if what == "manager":

@@ -7,17 +7,22 @@ import gc
 import uuid
 import weakref
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
+from temporalio.client import Client
 
+from abeyance.settings import Settings
 from activities.shared_objects import _seen
 from tests import shared_agents
 from tests.conftest import Start
 from tests.journal_agents import counted
+from tests.processes import worker_process
 from tests.support import StartedRun, World
 
-OWN = ["agent", "sub-agent", "sub-sub-agent", "wrapper", "agent-in-tool", "state", "manager"]
-CHANGING = ["trust", "names", "closure"]
+OWN = ["agent", "sub-agent", "sub-sub-agent", "wrapper", "agent-in-tool", "agent-in-object", "agent-in-module"]
+OWN += ["vended-subagent", "state", "manager"]
+CHANGING = ["trust", "names", "closure", "trusting-intervention", "trusting-plugin"]
 CONSTANT = ["constant", "intervention", "nothing"]
 
 
@@ -51,6 +56,17 @@ async def test_what_holds_a_conversation_is_refused_to_a_second_turn(place: Worl
         assert counted(place.workspace, other.id)["pay start"] == 0
 
     await asyncio.gather(*map(check, OWN))
+
+
+@pytest.mark.processes
+async def test_what_a_module_has_made_is_refused_to_the_first_turn(
+    client: Client, workspace: Path, tmp_path: Path
+) -> None:
+    """It would be refused to the second all the same, which may be a day later."""
+    settings = Settings(task_queue=f"queue-{uuid.uuid4().hex[:8]}", workspace=workspace)
+    async with worker_process(client, settings, tmp_path / "log", ABEYANCE_AGENTS="tests.shared_agents"):
+        run = await started(World(client, settings), "early", "early")
+        await refused(run)
 
 
 async def test_a_hook_that_has_changed_is_refused(place: World) -> None:
