@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pytest
 
-from abeyance.contracts import CHECKPOINT, TurnResult, Usage
+from abeyance.contracts import CHECKPOINT, IDLE, TurnResult, Usage
+from abeyance.conversation_ids import next_id
 from tests.conftest import Start
+from tests.journal_agents import counted
+from tests.test_operators import happens, paying
 
 
 @pytest.mark.parametrize("below", [False, True])
@@ -29,6 +34,21 @@ async def test_a_state_that_is_large_from_the_beginning_does_not_spin(start_worl
     async with start_world() as world:
         run = await world.start("large-state", "go")
         assert (await run.result()).message == "Done."
+
+
+async def test_a_turn_that_came_to_nothing_new_parks_the_run(start_world: Start) -> None:
+    """Completed by hand here: it is not given again by itself, which it would be for ever."""
+    async with start_world(heartbeat_timeout=2) as world:
+        run = await paying(world)
+        delta: dict[str, object] = {"messages": [], "data": {}}
+        nothing = TurnResult(CHECKPOINT, "", next_id("", delta), delta, format=1)
+        turn = world.client.get_async_activity_handle(workflow_id=run.id, run_id=None, activity_id="1")
+        await turn.complete(asdict(nothing))
+        assert (await run.reaches("parked")).problem == IDLE
+        assert counted(world.workspace, run.id)["pay start 1"] == 1
+        (world.workspace / "hold").unlink()
+        await happens(world, run, "pay finish")
+        await run.handle.signal("abort")
 
 
 @pytest.mark.parametrize(
