@@ -173,6 +173,21 @@ def payer(context: AgentContext) -> Agent:
     return _build(context, [ToolCall("pay", {"amount": 5}), "Done."], [pay])
 
 
+@agent("pays-twice", once_only=["pay"], description="Pays twice, one after the other")
+def pays_twice(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool(context=True)
+    def pay(amount: int, tool_context: ToolContext) -> str:
+        """Pay."""
+        effects.add("pay", str(amount))
+        while (context.workspace / "hold").exists() and not tool_context.agent.cancel_signal.is_set():
+            time.sleep(0.02)
+        return "paid"
+
+    return _build(context, [ToolCall("pay", {"amount": 1}), ToolCall("pay", {"amount": 2}), "Done."], [pay])
+
+
 @agent("three-at-once", description="One call finishes, one asks, one dies")
 def three_at_once(context: AgentContext) -> Agent:
     effects = effects_of(context.workspace, context.run_id)

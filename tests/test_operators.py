@@ -300,6 +300,40 @@ async def test_a_terminated_turn_is_told_in_the_log(start_world: Start, caplog: 
     assert "amount" not in line
 
 
+async def test_a_cancelled_turn_is_told_in_the_log(start_world: Start, caplog: pytest.LogCaptureFixture) -> None:
+    """What it ran, and nothing of what that was given; the tool ends when it hears of the cancel."""
+    with caplog.at_level(logging.INFO, "abeyance.turn"):
+        async with start_world(heartbeat_timeout=2) as world:
+            (world.workspace / "hold").touch()
+            run = await world.start("pays-twice", "go")
+            await happens(world, run, "pay 1")
+            await run.handle.cancel()
+            await is_cancelled(run)
+    [line] = [line for line in caplog.messages if run.id in line and "was cancelled" in line]
+    assert "turn 1 was cancelled. It ran: pay (" in line
+    assert "amount" not in line
+
+
+async def test_what_comes_after_an_unrecorded_turn_is_asked_about_too(start_world: Start) -> None:
+    """It may have got as far as to the next call: an answer about the first one says nothing of that."""
+    async with start_world(heartbeat_timeout=2) as world:
+        (world.workspace / "hold").touch()
+        run = await world.start("pays-twice", "go")
+        await happens(world, run, "pay 1")
+        await temporal(world, "fail", run)
+        await run.reaches("parked")
+        (world.workspace / "hold").unlink()
+        await run.handle.signal("retry")
+        for number in (1, 2):
+            [asked] = (await run.reaches("waiting", approvals=1, turn=number)).approvals
+            assert (asked.number, asked.name, asked.input) == (number, "in-doubt", {"amount": number})
+            assert counted(world.workspace, run.id)["pay 2"] == 0
+            await run.handle.signal("respond", {"approval": number, "response": "skip"})
+        await run.result()
+        effects = counted(world.workspace, run.id)
+        assert (effects["pay 1"], effects["pay 2"]) == (1, 0)
+
+
 @pytest.fixture
 def newer_nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
     agents = (*AGENTS, "tests.newer_version")
