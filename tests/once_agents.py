@@ -129,6 +129,22 @@ def below_asks(context: AgentContext) -> Agent:
     return _build(context, [ToolCall(name, given), "Done."], [clerk.as_tool(), by_code])
 
 
+@agent("below-asks-first", once_only=["charge"], description="A sub-agent whose once-only tool asks before it acts")
+def below_asks_first(context: AgentContext) -> Agent:
+    effects = effects_of(context.workspace, context.run_id)
+
+    @tool(name="charge", context=True)
+    def asking(to: str, tool_context: ToolContext) -> str:
+        """Charge somebody, if a person says so."""
+        if tool_context.interrupt("sure") != "y":
+            return "denied"
+        effects.add("charge", to)
+        return "charged"
+
+    clerk = worker(context, "clerk", [charge("ada"), "Paid."], [asking])
+    return _build(context, [ToolCall("clerk", {"input": "go"}), "Done."], [clerk.as_tool()])
+
+
 @agent("two-ask", description="Two sub-agents, one of them two levels down, that ask about the same")
 def two_ask(context: AgentContext) -> Agent:
     def charger(name: str) -> Agent:

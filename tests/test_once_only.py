@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from abeyance.errors import ConfigurationError
 from abeyance.session_names import session_run_id
 from abeyance.settings import Settings
 from activities.conversations import NOTHING
+from activities.journal import Call
 from tests.chaos.agents import effects_of
 from tests.chaos.workers import Nursery
 from tests.conftest import Start
@@ -115,6 +117,26 @@ async def test_a_sub_agent_whose_question_was_lost_does_not_act_again(
     await run.result()
     assert done(queue, run, "charge") == ["ada 1"] + ["ada 2"] * (answer == "retry")
     assert done(queue, run, "look") == ["b"] * (answer == "retry")
+
+
+@pytest.mark.processes
+async def test_a_sub_agents_call_that_only_asked_is_not_in_doubt(queue: World, nursery: Nursery) -> None:
+    """Its worker dies after the question: nothing was charged, so nobody is asked but once more."""
+    doomed = nursery.fork(queue.settings.task_queue, "withdrawn:1")
+    run = await queue.start("below-asks-first", "go")
+    await dead(nursery, doomed)
+    nursery.fork(queue.settings.task_queue)
+    [asked] = (await run.reaches("waiting", approvals=1)).approvals
+    assert asked.name == "sure"
+    await run.handle.signal("respond", {"approval": asked.number, "response": "y"})
+    await run.result()
+    assert done(queue, run, "charge") == ["ada"]
+
+
+def test_what_is_left_out_of_what_ran_inside_may_have_acted() -> None:
+    stopped = Call("clerk", "", "", once=True, running=False, stopped=True)
+    assert not stopped.in_doubt
+    assert replace(stopped, inner_left_out=1).in_doubt
 
 
 async def test_a_sub_agent_goes_on_after_its_question(start_world: Start) -> None:
