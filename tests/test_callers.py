@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import uuid
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from datetime import timedelta
 from typing import Any
 
 import pytest
-from temporalio import workflow
+from temporalio import activity, workflow
 from temporalio.client import Client, WorkflowFailureError
 from temporalio.common import RetryPolicy
 from temporalio.exceptions import ActivityError, ApplicationError
+from temporalio.testing import ActivityEnvironment
 from temporalio.worker import Worker
 
 from abeyance.contracts import Response, SessionWrite, TurnInput
+from abeyance.formats import FORMAT
 from abeyance.places import Place
 from abeyance.sessions import Sessions
-from activities.callers import FOREIGN_CALLER
+from activities.callers import FOREIGN_CALLER, require_caller
 from tests.conftest import Start
 from tests.journal_agents import counted
 from tests.sessions import snapshot
@@ -47,6 +49,21 @@ class Namesake(Foreign):
     @workflow.run
     async def run(self, queue: str, name: str, arguments: list[Any]) -> Any:
         return await super().run(queue, name, arguments)
+
+
+@workflow.defn(name="AgentRun", sandboxed=False)
+class Local:
+    """The same on a worker that has the activities itself, and calls one without a journal."""
+
+    @workflow.run
+    async def run(self) -> Any:
+        return await workflow.execute_local_activity(guarded, start_to_close_timeout=timedelta(seconds=30))
+
+
+@activity.defn
+async def guarded() -> str:
+    """What serves runs alone."""
+    return require_caller(run=activity.info().workflow_id)[0]
 
 
 async def refusal(world: World, kind: type[Foreign], run: str, name: str, *arguments: Any) -> str:
@@ -100,6 +117,32 @@ async def test_a_conversation_is_carried_for_a_run_alone(start_world: Start) -> 
         await refusal(world, Foreign, "somebody", "carry", "0" * 32)
 
 
+@pytest.mark.parametrize(
+    ("newer", "what"),
+    [
+        ({"format": FORMAT + 1}, "This turn"),
+        ({"record": {"format": FORMAT + 1}}, "The record of what this turn has done"),
+    ],
+    ids=["turn", "record"],
+)
+async def test_what_a_newer_version_has_written_is_left_to_a_newer_worker(
+    newer: dict[str, Any], what: str, start_world: Start
+) -> None:
+    """The turn, though it has no record yet, and the record, though an older version has given the turn."""
+    queue = f"newer-{uuid.uuid4().hex[:8]}"
+    turn = asdict(TurnInput(f"run-{queue}", "payer", 1, prompt="go")) | newer
+    async with start_world() as world, Worker(world.client, task_queue=queue, workflows=[Namesake]):
+        with pytest.raises(WorkflowFailureError) as failed:
+            arguments = [world.settings.task_queue, "run_turn", [turn]]
+            await world.client.execute_workflow(Namesake.run, args=arguments, id=turn["run_id"], task_queue=queue)
+        assert isinstance(failed.value.cause, ActivityError)
+        error = failed.value.cause.cause
+        assert isinstance(error, ApplicationError)
+        assert (error.type, error.non_retryable) == ("NewerFormatError", False)
+        assert f"{what} was written by a newer version" in error.message
+        assert not counted(world.workspace, turn["run_id"])
+
+
 async def test_an_activity_without_a_workflow_is_refused(start_world: Start, client: Client) -> None:
     async with start_world() as world:
         handle = await client.start_activity(
@@ -116,3 +159,29 @@ async def test_an_activity_without_a_workflow_is_refused(start_world: Start, cli
         assert failed.value.__cause__.type == FOREIGN_CALLER
         assert "No workflow has scheduled it" in str(failed.value.__cause__)
         assert not counted(world.workspace, "alone")
+
+
+async def test_a_local_activity_is_refused(client: Client) -> None:
+    """Its worker alone would know what came of it."""
+    queue = f"foreign-{uuid.uuid4().hex[:8]}"
+    async with Worker(client, task_queue=queue, workflows=[Local], activities=[guarded]):
+        with pytest.raises(WorkflowFailureError) as failed:
+            await client.execute_workflow(Local.run, id=f"local-{queue}", task_queue=queue)
+    cause = failed.value.cause
+    error = cause.cause if isinstance(cause, ActivityError) else cause
+    assert isinstance(error, ApplicationError)
+    assert error.type == FOREIGN_CALLER
+    assert "as a local activity" in error.message
+
+
+async def test_a_workflow_of_another_namespace_is_refused(client: Client) -> None:
+    """No server of today lets one call; its name is compared all the same."""
+    called = ActivityEnvironment(client)
+    called.info = replace(
+        called.info, workflow_id="a-run", workflow_run_id="1", workflow_type="AgentRun", is_local=False
+    )
+    called.info = replace(called.info, workflow_namespace=client.namespace)
+    assert await called.run(guarded) == "a-run"
+    called.info = replace(called.info, workflow_namespace="another")
+    with pytest.raises(ApplicationError, match="in namespace 'another' has scheduled it"):
+        await called.run(guarded)

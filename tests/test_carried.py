@@ -13,6 +13,7 @@ import pytest
 from temporalio.api.enums.v1 import ResetReapplyExcludeType
 from temporalio.client import Client, WorkflowExecutionStatus
 
+from abeyance import formats
 from abeyance.contracts import RunRequest, RunResult
 from abeyance.converter import codec, worker
 from abeyance.errors import ConfigurationError, RefusedError
@@ -23,8 +24,10 @@ from abeyance.sessions import Sessions
 from abeyance.settings import Settings
 from activities.conversations import Conversations
 from tests.conftest import Start
+from tests.journal_agents import counted
 from tests.sessions import snapshot
 from tests.support import StartedRun, until
+from tests.test_encryption import a_task_fails
 from tests.test_growing import TASK_DONE, _reset, executions, impatient, listening, noted  # noqa: F401 - a fixture
 from tests.test_room import connected
 from tests.test_sessions_runs import begin, name, place, runs_of  # noqa: F401 - fixtures
@@ -49,6 +52,35 @@ async def grow(run: StartedRun) -> None:
 def latest(run: StartedRun) -> StartedRun:
     """The run in its latest execution."""
     return StartedRun(run.handle._client.get_workflow_handle(run.id, result_type=RunResult))
+
+
+async def test_what_a_newer_version_has_handed_on_waits_for_it(
+    impatient: Client,  # noqa: F811
+    start_world: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """An older worker decides nothing, and no answer is lost."""
+    newer = formats.FORMAT + 1
+    monkeypatch.setattr(formats, "FORMAT", newer)
+    async with start_world(impatient) as world:
+        run = await world.start("file-manager-like", "go")
+        await run.reaches("waiting", approvals=1)
+        await grow(run)
+        run = latest(run)
+        await run.reaches("waiting", approvals=1)
+    monkeypatch.setattr(formats, "FORMAT", newer - 1)
+    await run.handle.signal("approve", 1)
+    async with start_world(impatient, task_queue=world.settings.task_queue):
+        words = await a_task_fails(run)
+        assert (
+            f"What the execution before has handed on was written by a newer version of Abeyance (format {newer}"
+            in words
+        )
+        assert counted(world.workspace, run.id)["step 1"] == 0
+    monkeypatch.setattr(formats, "FORMAT", newer)
+    async with start_world(impatient, task_queue=world.settings.task_queue):
+        assert (await run.result()).message == "Done."
+        assert counted(world.workspace, run.id)["step 1"] == 1
 
 
 async def test_a_run_that_is_parked_in_its_prompts_turn(impatient: Client, start_world: Start) -> None:  # noqa: F811
