@@ -16,6 +16,7 @@ from tests.conftest import Start
 from tests.processes import forget_dead_worker
 from tests.support import StartedRun, World, a_key, with_converter
 from tests.test_encryption import a_task_fails, task_failures
+from workflows.sealed import FLOODED, MOST_MARKS
 
 A, B = a_key("a"), a_key("b")
 SIGNALS = ("approve", "deny", "respond", "retry", "abort", "say", "finish", "no-such-signal")
@@ -48,6 +49,24 @@ async def test_without_keys_a_forged_signal_is_junk(cached: dict[str, int], star
         assert [d.response for d in (await run.result()).decisions if not d.refused] == ["y"]
         assert await task_failures(run) == []
         assert "a.txt" not in world.files()
+
+
+async def test_a_flood_of_forged_signals_has_few_markers(start_world: Start, client: Client) -> None:
+    """All that come in one task after the last marker are refused, an answer too, which counts when sent again."""
+    async with start_world() as world:
+        run = await asks(world)
+    for _ in range(MOST_MARKS + 5):
+        await run.handle.signal("approve", forged("nobodys"))
+    await run.handle.signal("approve", {"approval": 1, "by": "ann"})
+    async with start_world(task_queue=world.settings.task_queue, max_cached_workflows=0) as world:
+        refused = (await run.refuses(MOST_MARKS + 6)).refused
+        assert (refused[-1].response, refused[-1].refused) == ([], FLOODED)
+        assert "a.txt" in world.files()
+        events = (await run.handle.fetch_history()).events
+        assert sum(event.HasField("marker_recorded_event_attributes") for event in events) == MOST_MARKS + 1
+        await run.handle.signal("approve", {"approval": 1, "by": "ann"})
+        assert [d.by for d in (await run.result()).decisions if not d.refused] == ["ann"]
+        assert await task_failures(run) == []
 
 
 async def test_a_worker_with_the_key_comes_to_the_same(start_world: Start, client: Client) -> None:
