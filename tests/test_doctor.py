@@ -13,10 +13,12 @@ from pathlib import Path
 
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
-from temporalio.api.workflowservice.v1 import PauseActivityRequest
+from temporalio.api.taskqueue.v1 import TaskQueue
+from temporalio.api.workflowservice.v1 import PauseActivityRequest, PollWorkflowTaskQueueRequest
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
+from abeyance import diagnosis
 from abeyance.contracts import TURN_ACTIVITY, RunResult
 from abeyance.devserver import temporal_binary
 from abeyance.diagnosis import Finding
@@ -181,6 +183,58 @@ async def test_a_deaf_worker_and_a_paused_turn(client: Client, settings: Setting
         found = await finds(client, settings, run.id, "paused")
         assert "is paused" in found.says
         assert f"temporal activity unpause -w {run.id} --activity-id 1" in found.cure
+
+
+async def test_a_turn_that_fails_and_is_tried_again(client: Client, settings: Settings, start_world: Start) -> None:
+    """As long as it is, the run itself says nothing of it."""
+    async with start_world(task_queue=settings.task_queue, patience=timedelta(hours=1)) as world:
+        run = await world.start("nobody-s-agent", "Delete a.txt")
+        found = await finds(client, settings, run.id, "turn-fails")
+        assert "Unknown agent 'nobody-s-agent'" in found.says
+        assert "Start a worker that has this agent" in found.cure
+        await run.handle.terminate()
+
+
+async def test_a_worker_takes_tasks_and_does_not_answer(client: Client, settings: Settings) -> None:
+    run = await client.start_workflow(
+        "AgentRun",
+        {"agent": "file-manager", "prompt": "Delete a.txt"},
+        id=f"doctor-{uuid.uuid4().hex[:8]}",
+        task_queue=settings.task_queue,
+        task_timeout=timedelta(seconds=1),
+    )
+    queue = TaskQueue(name=settings.task_queue)
+    request = PollWorkflowTaskQueueRequest(namespace=client.namespace, task_queue=queue, identity="silent-one")
+    assert (await client.workflow_service.poll_workflow_task_queue(request)).task_token
+    found = await finds(client, settings, run.id, "task-fails")
+    assert "A worker has taken its workflow task 1 times and not answered." in found.says
+
+
+async def test_tasks_that_wait_for_a_worker(
+    client: Client, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """First the workflow's own task, and then, as nobody polls for those, its turn."""
+    monkeypatch.setattr(diagnosis, "LATE_SECONDS", -1)
+    run = await World(client, settings).start("file-manager", "Delete a.txt")
+    assert "Its workflow task waits for a worker" in (await finds(client, settings, run.id, "late")).says
+    runner = UnsandboxedWorkflowRunner()
+    async with Worker(client, task_queue=settings.task_queue, workflows=[AgentRun], workflow_runner=runner):
+
+        async def turn_waits() -> bool:
+            return (
+                "The activity run_turn (1) waits for a worker" in (await finds(client, settings, run.id, "late")).says
+            )
+
+        await until(turn_waits, what="the turn to be late")
+
+
+async def test_what_a_run_says_of_itself_cannot_be_read(client: Client, settings: Settings, start_world: Start) -> None:
+    async with start_world(keys=A, task_queue=settings.task_queue) as world:
+        run = await world.start("file-manager", "Delete a.txt")
+        await run.reaches("waiting", approvals=1)
+        found = await finds(client, settings, run.id, "unreadable")
+        assert "What it says of itself cannot be read here." in found.says
+        assert "the key 'a'" in found.says
 
 
 async def test_nothing_is_wrong(cli: Cli, client: Client, settings: Settings, start_world: Start) -> None:
