@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
 from datetime import datetime
 
 import pytest
 from temporalio.api.common.v1 import Header, Payload, Payloads, WorkflowExecution
 from temporalio.api.workflowservice.v1 import SignalWorkflowExecutionRequest
-from temporalio.client import Client
+from temporalio.client import Client, Interceptor, OutboundInterceptor, StartWorkflowUpdateInput
 
-from abeyance.converter.senders import HEADER
+from abeyance.converter.senders import HEADER, LONGEST
 from abeyance.runs import Runs
 from abeyance.settings import Settings
 from tests.conftest import Start
@@ -50,6 +51,29 @@ async def test_an_answer_tells_its_client_and_when_it_came(client: Client, world
         event = events[by_number[number].event or 0]
         assert event.workflow_execution_signaled_event_attributes.identity == "phone@ann"
         assert by_number[number].execution == (await run.handle.describe()).run_id
+
+
+class Claims(Interceptor):
+    """A client whose updates say in a header that somebody else has sent them."""
+
+    def intercept_client(self, next: OutboundInterceptor) -> OutboundInterceptor:  # noqa: A002 - as the SDK names it
+        class Claiming(OutboundInterceptor):
+            async def start_workflow_update(self, input: StartWorkflowUpdateInput) -> object:  # type: ignore[override] # noqa: A002
+                claim = Payload(data=b'{"identity": "the boss", "event": 1}')
+                return await super().start_workflow_update(replace(input, headers={HEADER: claim}))
+
+        return Claiming(next)
+
+
+async def test_an_update_tells_its_client_whatever_its_header_says(client: Client, world: World) -> None:
+    """As much of its name as is kept."""
+    run = await world.start("file-manager", "Delete a.txt")
+    await run.reaches("waiting", approvals=1)
+    name = "phone@ann " + "x" * 2 * LONGEST
+    claiming = await Client.connect(address_of(client), identity=name, interceptors=[Claims()])
+    await claiming.get_workflow_handle(run.id).execute_update("decide", {"approval": 1, "response": "n"})
+    [decision] = (await run.result()).decisions
+    assert (decision.identity, decision.event) == (name[:LONGEST], None)
 
 
 @pytest.mark.parametrize("late", [True, False])
