@@ -140,6 +140,16 @@ def test_a_question_that_takes_yes_or_no_shows_nothing_else() -> None:
     ]
 
 
+@pytest.mark.parametrize(
+    "more", [{"left_out": 1}, {"input": {"paths": ["x" * 20_000]}}], ids=["left out before", "no room here"]
+)
+def test_no_yes_stands_beside_what_is_not_shown_whole(more: dict[str, Any]) -> None:
+    """Only the no does, and where to read all of it."""
+    details = current_details(status(approval(1, **more)), "r")
+    assert answers(details) == [(1, "deny", [1])]
+    assert "**Yes:** read all of it first" in details
+
+
 def test_an_earlier_denial_of_the_same_call_stands_beside_its_question() -> None:
     denied = approval(2, denials=[Denial(1, AT, "ann", "not\n\n## this month")])
     told = "- Denied before: `as approval 1 by ann, 2026-01-02 03:04 UTC: not ## this month`"

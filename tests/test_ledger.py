@@ -243,6 +243,14 @@ def test_a_digest_says_which_call_is_meant(digest: str) -> None:
     assert decide(ledger, 1, digest="a" * 8).approval == 1
 
 
+def test_a_question_without_a_call_has_no_digest_to_name_it_by() -> None:
+    """An answer with one was given for something else."""
+    ledger = asked("sure")
+    ledger.open[0].digest = None
+    assert "is not about a call and has no digest" in (decide(ledger, 1, digest="a" * 8).refused or "")
+    assert decide(ledger, 1).refused is None
+
+
 def test_a_digest_that_two_calls_share_needs_the_number() -> None:
     ledger = asked("first", "second")
     assert "2 approvals have the digest d" in (decide(ledger, None, digest="d").refused or "")
