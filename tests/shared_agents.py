@@ -86,7 +86,7 @@ class TrustingGuard(InterventionHandler):
     def __init__(self) -> None:
         self.trusted = False
 
-    def before_tool_call(self, event: BeforeToolCallEvent) -> Any:
+    def before_tool_call(self, event: BeforeToolCallEvent, **kwargs: Any) -> Any:
         return Proceed() if self.trusted else Confirm("Go on?", evaluate=self.heard)
 
     def heard(self, answer: Any) -> bool:
