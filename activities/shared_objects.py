@@ -127,7 +127,8 @@ def _own(agent: Agent) -> Iterator[tuple[Any, str]]:
     yield agent.state, "an AgentState"
     yield agent.conversation_manager, f"a conversation manager ({type(agent.conversation_manager).__name__})"
     for name, tool in agent.tool_registry.registry.items():
-        if isinstance(tool, _HOLDERS) or type(tool).__module__.startswith(_HOLDER_MODULES):
+        made_in = getattr(getattr(tool, "_tool_func", None), "__module__", None) or type(tool).__module__
+        if isinstance(tool, _HOLDERS) or made_in.startswith(_HOLDER_MODULES):
             yield tool, f"the tool {name!r}"
         for held in _used_by(getattr(tool, "_tool_func", None)):
             if isinstance(held, _HOLDERS):

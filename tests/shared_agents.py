@@ -13,6 +13,7 @@ from strands.hooks import BeforeToolCallEvent, HookProvider, HookRegistry
 from strands.interventions import Confirm, InterventionHandler, Proceed
 from strands.plugins import Plugin
 from strands.vended_tools.subagent import make_subagent
+from strands.vended_tools.swarm import make_swarm
 
 from abeyance import AgentContext, ScriptedModel, ToolCall, agent
 from tests.chaos.agents import effects_of
@@ -205,6 +206,8 @@ def keeps(context: AgentContext) -> Agent:
         return build(tools=[Consultant(kept(name, build)).consult, pay])
     if what == "agent-in-module":
         return build(tools=[of_a_module(kept(name, build)), pay])
+    if what == "vended-swarm":
+        return build(tools=[kept(name, make_swarm), pay])
     if what == "vended-subagent":
         return build(tools=[kept(name, make_subagent), pay])
     if what == "trusting-intervention":

@@ -148,6 +148,8 @@ def test_no_yes_stands_beside_what_is_not_shown_whole(more: dict[str, Any]) -> N
     details = current_details(status(approval(1, **more)), "r")
     assert answers(details) == [(1, "deny", [1])]
     assert "**Yes:** read all of it first" in details
+    assert "--name deny --input 1" in details
+    assert "--name approve" not in details
 
 
 def test_an_earlier_denial_of_the_same_call_stands_beside_its_question() -> None:

@@ -30,7 +30,7 @@ def cli(client: Client, settings: Settings) -> Cli:
 async def test_workers_tell_what_they_have(
     cli: Cli, client: Client, settings: Settings, start_world: Start, tmp_path: Path
 ) -> None:
-    cli.env["ABEYANCE_AGENTS"] = "agents.smart_delete,agents.file_manager"
+    cli.env = cli.bare | {"ABEYANCE_AGENTS": "agents.smart_delete,agents.file_manager"}
     before = {found["agent"]: found["workers"] for found in await cli.json("agents")}
     assert not before["file-manager"]
     async with worker_process(client, settings, tmp_path / "w.log", ABEYANCE_AGENTS="agents.file_manager") as worker:

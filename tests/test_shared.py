@@ -21,7 +21,7 @@ from tests.processes import worker_process
 from tests.support import StartedRun, World
 
 OWN = ["agent", "sub-agent", "sub-sub-agent", "wrapper", "agent-in-tool", "agent-in-object", "agent-in-module"]
-OWN += ["vended-subagent", "state", "manager"]
+OWN += ["vended-subagent", "vended-swarm", "state", "manager"]
 CHANGING = ["trust", "names", "closure", "trusting-intervention", "trusting-plugin"]
 CONSTANT = ["constant", "intervention", "nothing"]
 

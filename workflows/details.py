@@ -51,15 +51,18 @@ def current_details(status: RunStatus, run: str) -> str:
         At most `MOST_DETAILS` characters when percent-encoded. What does not fit is left out, and the text says so.
     """
     head = _head(status)
+    sending = {whole: _how_to_send(status, run, whole=whole) for whole in (True, False)}
     around = (
         _history("Refused", status.refused, status.refused_count, _refusal),
         _prompts(status.prompts),
         _history("Decided", status.decisions, len(status.decisions), _decision),
-        _how_to_send(status, run),
         "".join(f"**Reset** {_when(reset.at)}, of execution {code(reset.of, 60)}.\n\n" for reset in status.resets[-3:]),
     )
+    *history, resets = around
     room = MOST_DETAILS - sum(encoded_size(part) + 6 for part in (head, *around))
-    return "\n\n".join(filter(None, (head, _questions(status.approvals, room), *around)))
+    room -= max(encoded_size(how) + 6 for how in sending.values())
+    questions, whole = _questions(status.approvals, room)
+    return "\n\n".join(filter(None, (head, questions, *history, sending[whole], resets)))
 
 
 def memo_of(status: RunStatus) -> dict[str, Any]:
@@ -132,23 +135,25 @@ def _said(status: RunStatus) -> str:
     return f" It said: {code(status.message, MOST_SAID)}" if status.message else ""
 
 
-def _questions(approvals: Sequence[Approval], room: int) -> str:
+def _questions(approvals: Sequence[Approval], room: int) -> tuple[str, bool]:
     if not approvals:
-        return ""
+        return "", True
     more = "**And {} more.** What is open is in the query `status`, and is shown here as others are answered."
     room -= encoded_size(more) + 6
-    each, parts = room // len(approvals), list[str]()
+    each, parts, first_is_whole = room // len(approvals), list[str](), False
     for approval in approvals:
-        part = _question(approval, each)
+        part, whole = _question(approval, each)
+        first_is_whole |= whole and not parts
         room -= encoded_size(part) + 6
         if room < 0:
             parts.append(more.format(len(approvals) - len(parts)))
             break
         parts.append(part)
-    return "\n\n".join(parts)
+    return "\n\n".join(parts), first_is_whole
 
 
-def _question(approval: Approval, room: int) -> str:
+def _question(approval: Approval, room: int) -> tuple[str, bool]:
+    """What is asked and how it is answered, and whether all of it is shown, so that a yes may stand beside it."""
     said = {
         ("It will call" if approval.choices is None else "The call"): _call(approval) if approval.tool else None,
         "Its reason": _reason(approval),
@@ -166,10 +171,11 @@ def _question(approval: Approval, room: int) -> str:
     reasons = [f"- {label}: {code(text, most)}" for label, text in there.items()]
     if approval.left_out:
         reasons.append(f"- This is not all of it: **{approval.left_out} characters are left out.**")
-    if approval.left_out or not all(fits(text, most) for text in there.values()):
+    whole = not approval.left_out and all(fits(text, most) for text in there.values())
+    if not whole:
         answers = [f"- **No:** signal `{signal}`, input {code(given, 300)}" for signal, given in _noes(approval)]
         answers.append(f"- **Yes:** read all of it first, {_where_all_is(approval)}")
-    return "\n".join([asked, "", *reasons, *answers])
+    return "\n".join([asked, "", *reasons, *answers]), whole
 
 
 def _noes(approval: Approval) -> list[tuple[str, str]]:
@@ -221,14 +227,15 @@ def _denied(approval: Approval) -> str | None:
     return "; ".join(told) or None
 
 
-def _how_to_send(status: RunStatus, run: str) -> str:
+def _how_to_send(status: RunStatus, run: str, *, whole: bool) -> str:
+    """A command that is ready to be sent; a yes only where the first question is shown `whole`."""
     if not status.approvals and status.state not in ("parked", "listening"):
         return ""
     how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."
     signal, given = ("say", '"..."') if status.state == "listening" else ("retry", None)
     if status.approvals:
         first = status.approvals[0]
-        signal, given = _noes(first)[0] if first.left_out else _answers(first)[0][1:]
+        signal, given = _answers(first)[0][1:] if whole else _noes(first)[0]
     command = f"temporal workflow signal -w {shlex.quote(run)} --name {signal}"
     command += f" --input {shlex.quote(given)}" if given else ""
     # A workflow id may have a thousand characters of any kind, and a command that is cut is of no use.
