@@ -22,7 +22,7 @@ from abeyance.registry import load_agents
 from abeyance.settings import Settings
 from tests.processes import DevServer
 from tests.support import PATIENCE, World, with_converter
-from worker import build_worker
+from worker import build_worker, collect_less_garbage
 
 TEST_AGENTS = (
     "agents",
@@ -48,6 +48,11 @@ hypothesis.settings.load_profile("any machine")
 # No test may reach a real model or a real account, whatever the machine's environment holds.
 for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPORAL_", "AWS_"))]:
     del os.environ[name]
+
+
+def pytest_collection_finish() -> None:
+    """Tests run workers in this process, which are to be as quick as those of `worker.py`."""
+    collect_less_garbage()
 
 
 @pytest.fixture(scope="session")
