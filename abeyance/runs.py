@@ -260,6 +260,15 @@ class Runs:
         decisions, refused = told[: len(status.decisions)], told[len(status.decisions) :]
         return replace(status, decisions=decisions, refused=refused)
 
+    async def result_as_recorded(self, run: str, result: RunResult) -> RunResult:
+        """A run's result, with when the server noted each answer, read from the run's history.
+
+        Raises:
+            NotFoundError: if there is no such run.
+        """
+        async with self._errors(run):
+            return replace(result, decisions=await as_recorded(self._client, run, result.decisions))
+
     async def summary(self, run: str) -> RunSummary:
         """What the server knows of the run without a worker.
 

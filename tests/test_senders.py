@@ -92,8 +92,10 @@ async def test_when_the_server_noted_it_is_told(
         await sent(client, run, "deny", "1")
         await asyncio.sleep(2.2)  # nobody looks
     async with start_world(task_queue=queue):
-        await run.result()
-        status = await Runs(client, Settings().task_queue).as_recorded(run.id, await run.status())
+        result = await run.result()
+        runs = Runs(client, Settings().task_queue)
+        status = await runs.as_recorded(run.id, await run.status())
+        assert (await runs.result_as_recorded(run.id, result)).decisions == status.decisions
     [decision] = status.decisions
     [event] = [e for e in (await run.handle.fetch_history()).events if e.event_id == decision.event]
     noted = event.event_time.ToDatetime().replace(microsecond=0)

@@ -187,7 +187,7 @@ def result(run: Run, json_: Json = False) -> None:
             remark(f"{run} is {state}: it goes on when somebody answers it. {look}")
         ended = await runs.result(run)
         if json_:
-            say_json(ended)
+            say_json(await runs.result_as_recorded(run, ended))
         else:
             conclude(ended)
         leave_with(ended)
