@@ -26,6 +26,7 @@ HEARTBEAT = timedelta(seconds=10)
 SILENT = 3 * HEARTBEAT
 PAGE = 100
 MOST_PAGES = 20
+MOST_NAMES = 20
 
 
 @dataclass(frozen=True)
@@ -81,11 +82,12 @@ async def require_served(client: Client, queue: str, agent: str) -> None:
         # One that has just begun may have it.
         return
     known = sorted({name for worker in told for name in worker.agents})
+    names = ", ".join(known[:MOST_NAMES]) + (f" and {len(known) - MOST_NAMES} more" if len(known) > MOST_NAMES else "")
     nearest = difflib.get_close_matches(agent, known, 1, 0.6)
     meant = f" Did you mean {nearest[0]!r}?" if nearest else ""
     raise RequestError(
         f"Nothing was started: no worker of task queue {queue!r} has the agent {agent!r}.{meant} They have: "
-        f"{', '.join(known)}. A run that is to wait for such a worker can be started with `temporal workflow start`."
+        f"{names}. A run that is to wait for such a worker can be started with `temporal workflow start`."
     )
 
 

@@ -95,8 +95,8 @@ async def test_runs_that_end_badly(cli: Cli, settings: Settings, start_world: St
     """Parked, retried, aborted and cancelled runs, and the statuses with which the commands leave."""
     parked, cancelled = name_run(), name_run()
     async with start_world(task_queue=settings.task_queue) as world:
-        await cli("start", "no-such-agent", "x", "--id", parked)
-        run = StartedRun(world.client.get_workflow_handle(parked))
+        # `start` itself refuses it where all workers have told which agents they have.
+        run = await world.start("no-such-agent", "x", run=parked)
         await run.reaches("parked")
 
         async def listed() -> bool:
