@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 from moto.server import ThreadedMotoServer
 from temporalio.client import Client
+from temporalio.runtime import Runtime, TelemetryConfig
 
 from abeyance.attributes import register
 from abeyance.places import Place
@@ -44,6 +45,9 @@ hypothesis.settings.register_profile(
     "any machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
 hypothesis.settings.load_profile("any machine")
+
+# A worker of this process tells nobody which agents it has: `start` would refuse the odd ones of tests that take a minute.
+Runtime.set_default(Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=None))
 
 # No test may reach a real model or a real account, whatever the machine's environment holds.
 for name in [name for name in os.environ if name.startswith(("ABEYANCE_", "TEMPORAL_", "AWS_"))]:
