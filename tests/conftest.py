@@ -46,7 +46,7 @@ hypothesis.settings.register_profile(
 )
 hypothesis.settings.load_profile("any machine")
 
-# A worker of this process tells nobody which agents it has, or `start` would refuse the odd ones of a test that takes long.
+# A worker of this process tells nobody which agents it has, or `start` would refuse the odd ones in time.
 Runtime.set_default(Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=None))
 
 # No test may reach a real model or a real account, whatever the machine's environment holds.
