@@ -99,7 +99,7 @@ def build_worker(
         patience,
     )
     memory = Memory(conversations, Sessions(settings.sessions), faults, stored_elsewhere=settings.storage is not None)
-    runner = LightReplayRunner()
+    runner = LightReplayRunner(stores=settings.storage is not None)
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
         "identity": identity,

@@ -39,7 +39,7 @@ class Finding:
 
     Attributes:
         kind: one of "task-fails", "turn-fails", "no-worker", "deaf-worker", "late", "paused", "parked", "unreadable",
-            "delayed", "waiting", "listening", "working", "ended".
+            "stalled", "delayed", "waiting", "listening", "working", "ended".
         says: what is known, in sentences.
         cure: what to do.
         wrong: whether something has to be mended; a run that waits for its answer is in order.
@@ -105,9 +105,10 @@ async def diagnose(client: Client, run: str, own_queue: str) -> Diagnosis:
     if summary.state not in OPEN:
         ended = Finding("ended", f"It has ended: it is {summary.state}.", f"See `{_show(run)}`.", wrong=False)
         return Diagnosis(run, summary.state, queue, findings=[ended])
-    workers = await pollers(client, queue)
+    workers, delay = await pollers(client, queue), _delay(description)
     findings = [
-        *_delay(description),
+        *delay,
+        *([] if delay else _stalled(description, summary)),
         *await _task(client, description),
         *await _queue(client, queue, own_queue, workers),
         *[finding for pending in raw.pending_activities for finding in await _activity(client, run, pending)],
@@ -273,6 +274,20 @@ def _next_try(pending: PendingActivityInfo) -> str:
         return " It is being tried again now."
     when = pending.scheduled_time.ToDatetime(UTC)
     return f" The next try is at {_when(when)}." if when > datetime.now(UTC) else " The next try waits for a worker."
+
+
+def _stalled(description: WorkflowExecutionDescription, summary: RunSummary) -> list[Finding]:
+    """Whether a run that waits for nobody has no task that could bring it on.
+
+    The SDK has been seen to end a workflow task with nothing in it when a query came while the one before failed.
+    """
+    raw = description.raw_description
+    if summary.state != "running" or raw.HasField("pending_workflow_task") or raw.pending_activities:
+        return []
+    says = "It is running, and has no task at all: a worker ended its last one without going on."
+    retry = f"`starter.py retry {shlex.quote(description.id)}`"
+    cure = f"Send it something: {retry} changes nothing in it, and wakes it up."
+    return [Finding("stalled", says, cure)]
 
 
 def _state(run: str, summary: RunSummary) -> list[Finding]:

@@ -14,7 +14,11 @@ from pathlib import Path
 import pytest
 from temporalio.api.common.v1 import WorkflowExecution
 from temporalio.api.taskqueue.v1 import TaskQueue
-from temporalio.api.workflowservice.v1 import PauseActivityRequest, PollWorkflowTaskQueueRequest
+from temporalio.api.workflowservice.v1 import (
+    PauseActivityRequest,
+    PollWorkflowTaskQueueRequest,
+    RespondWorkflowTaskCompletedRequest,
+)
 from temporalio.client import Client
 from temporalio.worker import UnsandboxedWorkflowRunner, Worker
 
@@ -122,6 +126,27 @@ async def test_an_activity_was_completed_under_a_key_that_nobody_has(
         await run.handle.signal("deny", asked.number)
         await run.result()
         assert counted(world.workspace, run.id)["pay start 1"] == 1
+
+
+async def test_a_run_without_a_task(client: Client, settings: Settings, start_world: Start) -> None:
+    """A task of it was completed with nothing in it; what the cure sends wakes it up."""
+    run = await World(client, settings).start("file-manager", "Delete a.txt")
+    polled = await client.workflow_service.poll_workflow_task_queue(
+        PollWorkflowTaskQueueRequest(
+            namespace=client.namespace, task_queue=TaskQueue(name=settings.task_queue), identity="nobody"
+        )
+    )
+    await client.workflow_service.respond_workflow_task_completed(
+        RespondWorkflowTaskCompletedRequest(namespace=client.namespace, task_token=polled.task_token)
+    )
+    found = await finds(client, settings, run.id, "stalled")
+    assert f"`starter.py retry {run.id}`" in found.cure
+    async with start_world(task_queue=settings.task_queue):
+        await run.handle.signal("retry")
+        await run.reaches("waiting", approvals=1)
+        diagnosis = await Runs(client, settings.task_queue).diagnosis(run.id)
+        # Who polled by hand counts as a worker that is deaf now.
+        assert {finding.kind for finding in diagnosis.findings} == {"waiting", "deaf-worker"}
 
 
 async def temporal_command(client: Client, command: str) -> None:

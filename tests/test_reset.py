@@ -172,7 +172,9 @@ async def test_an_update_that_is_sent_again_and_a_signal_can_be_replayed(start_w
         history = await run.handle.fetch_history()
         assert any(e.HasField("workflow_execution_update_admitted_event_attributes") for e in history.events)
         replayer = Replayer(
-            workflows=[AgentRun], workflow_runner=LightReplayRunner(), data_converter=world.client.data_converter
+            workflows=[AgentRun],
+            workflow_runner=LightReplayRunner(stores=True),
+            data_converter=world.client.data_converter,
         )
         await replayer.replay_workflow(history)
         await run.handle.terminate()

@@ -1,4 +1,4 @@
-"""How a worker runs workflows: replays send nothing large, and queries change nothing."""
+"""How a worker runs workflows: replays store nothing anew, and queries change nothing."""
 
 from __future__ import annotations
 
@@ -8,19 +8,28 @@ from temporalio.worker import UnsandboxedWorkflowRunner, WorkflowInstance, Workf
 
 from abeyance.converter.ahead import Evict, HistoryGuard
 from abeyance.converter.senders import name_senders
+from abeyance.converter.storage import STORED_FROM
 
 
 class LightReplayRunner(UnsandboxedWorkflowRunner):
-    """Runs workflows outside of the sandbox, and takes from the commands of a replay what is compared with nothing.
+    """Runs workflows outside of the sandbox, and takes from the commands of a replay what would be stored anew.
 
-    Each replay of a run would else encode the inputs of all its turns once more and, as no encryption comes to the same
-    bytes twice, store all of them anew.
+    No encryption comes to the same bytes twice, so that each replay would leave all large inputs in the storage once
+    more. What is not stored is kept: where a workflow task was completed with nothing in it, as the SDK has been seen
+    to do, the commands that a replay comes to are sent to the server after all.
+
+    Args:
+        stores: whether large payloads are kept beside Temporal.
 
     Attributes:
         evict: drops the worker's copy of a run. With it, no query can carry a run ahead of its history.
     """
 
     evict: Evict | None = None
+
+    def __init__(self, *, stores: bool) -> None:
+        super().__init__()
+        self._stores = stores
 
     def create_instance(self, det: WorkflowInstanceDetails) -> WorkflowInstance:
         """The instance of one run."""
@@ -31,7 +40,7 @@ class LightReplayRunner(UnsandboxedWorkflowRunner):
             put_signals_first(act)
             name_senders(act)
             completion = activate(act)
-            if act.is_replaying:
+            if self._stores and act.is_replaying:
                 _lighten(completion)
             return completion
 
@@ -59,8 +68,10 @@ def put_signals_first(act: WorkflowActivation) -> None:
 def _lighten(completion: WorkflowActivationCompletion) -> None:
     for command in completion.successful.commands:
         if command.HasField("schedule_activity"):
-            command.schedule_activity.ClearField("arguments")
+            payloads = command.schedule_activity.arguments
         elif command.HasField("continue_as_new_workflow_execution"):
-            command.continue_as_new_workflow_execution.ClearField("arguments")
-        elif command.HasField("complete_workflow_execution"):
-            command.complete_workflow_execution.ClearField("result")
+            payloads = command.continue_as_new_workflow_execution.arguments
+        else:
+            continue
+        if any(payload.ByteSize() >= STORED_FROM for payload in payloads):
+            del payloads[:]
