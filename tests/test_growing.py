@@ -417,6 +417,14 @@ async def test_many_turns_with_approvals_and_workers_killed(tmp_path: Path, work
                     await forget_dead_worker(client, run.id)
         await driving
         async with worker_process(client, settings, tmp_path / "last.log", ABEYANCE_AGENTS=agents):
+
+            async def ended() -> bool:
+                # The last call may have been left in doubt, too.
+                with suppress(TemporalError):
+                    await settle((await run.status()).approvals)
+                return (await run.handle.describe()).close_time is not None
+
+            await until(ended, what="the run to end")
             result = await run.result()
         assert noted(world, run) == [str(n) for n in range(turns)]
         assert number > 2
