@@ -148,8 +148,8 @@ async def serve(settings: Settings) -> None:
     """
     registrations = load_agents(settings.agents)
     build_model(settings.model)  # a wrong setting is said now, and not by every run
-    told = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
-    client = await connect(settings, runtime=told)
+    runtime = Runtime(telemetry=TelemetryConfig(), worker_heartbeat_interval=HEARTBEAT)
+    client = await connect(settings, runtime=runtime)
     if HOME.is_dir():
         close_home()
     if lacking := (await attributes.check(client)).words():

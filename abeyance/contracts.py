@@ -477,7 +477,7 @@ class Origin:
         run: the workflow id of the run that wrote it.
         execution: the run id, in Temporal's sense, of that run's first execution.
         turn: the number of the turn in which the agent set it; 0 if a person let the run take over what it had found,
-            `None` if that is not known.
+            `None` if that is not known: then the run has saved it, and may have found it already.
         at: when that was, ISO 8601 in UTC.
         answers: what people had answered that the turn was given, each on one line; what the person said who let the
             run take the value over.

@@ -33,6 +33,10 @@ LONGEST_FAILURE = 2_000
 PROBLEMS = "TemporalReportedProblems"
 
 
+RESULT_UNDER_UNKNOWN_KEY = "A payload is encrypted with the key "
+"""How the failure of a workflow task begins that cannot read an activity's result; of signals and inputs it says so."""
+
+
 @dataclass(frozen=True)
 class Finding:
     """One thing that is known of a run.
@@ -58,6 +62,11 @@ class Poller:
     identity: str
     workflow_tasks: int | None = None
     activities: int | None = None
+
+    @property
+    def seconds(self) -> int:
+        """How many seconds ago it last polled at all."""
+        return min(seconds for seconds in (self.workflow_tasks, self.activities) if seconds is not None)
 
 
 @dataclass(frozen=True)
@@ -130,7 +139,7 @@ async def pollers(client: Client, queue: str) -> list[Poller]:
         for poller in described.pollers:
             seen.setdefault(poller.identity, {})[name] = _since(poller.last_access_time)
     found = [Poller(identity, **times) for identity, times in seen.items()]
-    return sorted(found, key=lambda worker: min(_times(worker)))
+    return sorted(found, key=lambda worker: worker.seconds)
 
 
 async def unserved(client: Client, queue: str) -> str | None:
@@ -181,18 +190,18 @@ async def _task(client: Client, description: WorkflowExecutionDescription) -> li
 
 
 def _cure_of_task(why: str, run: str) -> str:
-    if "which is not known here" in why and "signal" not in why:
+    if why.startswith(RESULT_UNDER_UNKNOWN_KEY):
         return (
             "It is tried again by itself once a worker has that key. If no worker has ever had it, somebody has "
-            f"completed the run's activity by hand: `temporal workflow reset -w {run} --type LastWorkflowTask --reason "
-            "forged` undoes that."
+            f"completed the run's activity by hand: `temporal workflow reset -w {shlex.quote(run)} --type "
+            "LastWorkflowTask --reason forged` undoes that."
         )
     if "which is not known here" in why or "ABEYANCE_" in why:
         return "It is tried again by itself once that is mended and the worker is restarted."
     if "ondeterminis" in why or "TMPRL1100" in why:
         return (
             "The worker's code does other than the history tells: deploy the code that the run was last served by, or "
-            f"`temporal workflow reset -w {run}`."
+            f"`temporal workflow reset -w {shlex.quote(run)}`."
         )
     return "Mend that in the worker and restart it: the task is tried again by itself."
 
@@ -219,7 +228,7 @@ async def _queue(client: Client, queue: str, own_queue: str, workers: Sequence[P
     takers = [worker for worker in workers if _is_fresh(worker.workflow_tasks)]
     turners = [worker for worker in workers if _is_fresh(worker.activities)]
     if not takers and not turners:
-        last = f" The last was {workers[0].identity}, {_ago(min(_times(workers[0])))}." if workers else ""
+        last = f" The last was {workers[0].identity}, {_ago(workers[0].seconds)}." if workers else ""
         says = f"No worker polls the task queue {queue!r} (namespace {client.namespace!r}).{last}"
         cure = f"Start one with `ABEYANCE_TASK_QUEUE={queue} python worker.py`; nothing is lost meanwhile."
         if queue == own_queue:
@@ -285,9 +294,8 @@ def _stalled(description: WorkflowExecutionDescription, summary: RunSummary) -> 
     if summary.state != "running" or raw.HasField("pending_workflow_task") or raw.pending_activities:
         return []
     says = "It is running, and has no task at all: a worker ended its last one without going on."
-    retry = f"`starter.py retry {shlex.quote(description.id)}`"
-    cure = f"Send it something: {retry} changes nothing in it, and wakes it up."
-    return [Finding("stalled", says, cure)]
+    wake = f"`temporal workflow signal -w {shlex.quote(description.id)} --name wake`"
+    return [Finding("stalled", says, f"Send it a signal that means nothing, which wakes it up: {wake}.")]
 
 
 def _state(run: str, summary: RunSummary) -> list[Finding]:
@@ -328,10 +336,6 @@ def _sentence(text: str) -> str:
 
 def _since(at: Timestamp) -> int:
     return max(0, int((datetime.now(UTC) - at.ToDatetime(UTC)).total_seconds()))
-
-
-def _times(worker: Poller) -> list[int]:
-    return [seconds for seconds in (worker.workflow_tasks, worker.activities) if seconds is not None]
 
 
 def _is_fresh(seconds: int | None) -> bool:

@@ -39,30 +39,27 @@ def with_changed(origins: Mapping[str, Origin], changed: Iterable[str], origin: 
     kept |= dict.fromkeys(names, origin)
     told = [name for name in kept if kept[name].answers]
     wanted = [*told, *(name for name in kept if not kept[name].answers)][:MOST]
-    return {name: known for name, known in kept.items() if name in wanted}
+    return {name: kept[name] for name in wanted}
 
 
-def entries(
-    state: Mapping[str, Any], known: Mapping[str, Origin], before: Mapping[str, Any], otherwise: Origin
-) -> JsonObject:
+def unchanged(origins: Mapping[str, Origin], before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, Origin]:
+    """The origins of the values in `before` that are the same in `after`."""
+    same = {name for name in origins if name in after and text_of(before[name]) == text_of(after[name])}
+    return {name: origin for name, origin in origins.items() if name in same}
+
+
+def entries(state: Mapping[str, Any], known: Mapping[str, Origin], otherwise: Origin) -> JsonObject:
     """What is to be kept beside a state.
 
     Args:
         state: the agent's state that is stored.
-        known: what the run knows of it.
-        before: the entries that were stored beside the state before.
-        otherwise: the origin of the values that are new and of which the run knows nothing.
+        known: what is known of where its values come from.
+        otherwise: the origin of the other values.
     """
-    made: JsonObject = {}
-    for name, value in state.items():
-        if name not in known and _fits(before.get(name), value):
-            made[name] = before[name]
-        else:
-            made[name] = {"digest": _digest(value)} | asdict(known.get(name, otherwise))
-    return made
+    return {name: {"digest": _digest(value)} | asdict(known.get(name, otherwise)) for name, value in state.items()}
 
 
-def found(state: Mapping[str, Any], noted: Any, *, marked: bool) -> tuple[dict[str, Origin], list[str]]:
+def read_entries(state: Mapping[str, Any], noted: Any, *, marked: bool) -> tuple[dict[str, Origin], list[str]]:
     """The origins of a stored state's values, and the names of those that no run has written.
 
     Args:
@@ -84,12 +81,13 @@ def found(state: Mapping[str, Any], noted: Any, *, marked: bool) -> tuple[dict[s
 
 def told(origin: Origin) -> str:
     """An origin in words, behind "It was"."""
-    answers = f", after {'; '.join(origin.answers)}" if origin.answers else ", after no answer of a person"
-    how = "set"
+    when, run = f"on {origin.at[:10]} {origin.at[11:19]} UTC", f"run {origin.run} ({origin.execution})"
+    answers = "; ".join(origin.answers)
+    if origin.turn is None:
+        return f"saved {when} by {run}; who had answered what when it was set is not known"
     if origin.turn == 0:
-        how, answers = "taken over as it was found", f", by {'; '.join(origin.answers) or 'somebody'}"
-    turn = f"turn {origin.turn} of " if origin.turn else ""
-    return f"{how} on {origin.at[:10]} {origin.at[11:19]} UTC in {turn}run {origin.run} ({origin.execution}){answers}"
+        return f"taken over as it was found {when} in {run}, by {answers or 'somebody'}"
+    return f"set {when} in turn {origin.turn} of {run}, after {answers or 'no answer of a person'}"
 
 
 def _read(entry: JsonObject) -> Origin | None:

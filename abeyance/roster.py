@@ -77,7 +77,7 @@ async def require_served(client: Client, queue: str, agent: str) -> None:
         polling = await pollers(client, queue)
     except RPCError:
         return
-    lately = {worker.identity for worker in polling if _seconds(worker.workflow_tasks, worker.activities) < _SILENT}
+    lately = {worker.identity for worker in polling if worker.seconds < SILENT.total_seconds()}
     if not lately <= {worker.identity for worker in told}:
         # One that has just begun may have it.
         return
@@ -89,9 +89,6 @@ async def require_served(client: Client, queue: str, agent: str) -> None:
         f"Nothing was started: no worker of task queue {queue!r} has the agent {agent!r}.{meant} They have: "
         f"{names}. A run that is to wait for such a worker can be started with `temporal workflow start`."
     )
-
-
-_SILENT = SILENT.total_seconds()
 
 
 def _alive(infos: Iterable[WorkerInfo], queue: str) -> Iterable[Serving]:
@@ -106,7 +103,3 @@ def _alive(infos: Iterable[WorkerInfo], queue: str) -> Iterable[Serving]:
         agents = frozenset(name.removeprefix(PREFIX) for name in names if name.startswith(PREFIX))
         if agents:
             yield Serving(told.worker_identity, agents)
-
-
-def _seconds(*ago: int | None) -> float:
-    return min((seconds for seconds in ago if seconds is not None), default=float("inf"))

@@ -16,8 +16,7 @@ from abeyance.contracts import JsonObject, Origin
 from abeyance.errors import NotFoundError, SessionConflictError, SessionDamagedError
 from abeyance.formats import require_known
 from abeyance.jsonable import from_strands
-from abeyance.origins import ORIGINS
-from abeyance.origins import found as origins_found
+from abeyance.origins import ORIGINS, read_entries
 from abeyance.places import Place
 from abeyance.session_names import check_session_name
 
@@ -198,7 +197,7 @@ class Sessions:
         if key not in (snapshot["data"].get("state") or {}):
             return False
         del snapshot["data"]["state"][key]
-        if isinstance(noted := (snapshot.get("app_data") or {}).get(ORIGINS), dict):
+        if isinstance(noted := _app_data(snapshot).get(ORIGINS), dict):
             noted.pop(key, None)
         await self.save(name, agent, snapshot, after=blob.version, mark=f"forget/{uuid.uuid4().hex[:8]}")
         return True
@@ -214,10 +213,8 @@ class Sessions:
 
     def _stored(self, name: str, agent: str, blob: Blob) -> StoredSession:
         snapshot = self._snapshot(name, agent, blob)
-        written, noted = _written(snapshot), snapshot.get("app_data")
-        noted_origins = noted.get(ORIGINS) if isinstance(noted, dict) else None
-        state = snapshot["data"].get("state") or {}
-        origins, unknown = origins_found(state, noted_origins, marked="mark" in written)
+        written, state = _written(snapshot), snapshot["data"].get("state") or {}
+        origins, unknown = read_entries(state, _app_data(snapshot).get(ORIGINS), marked="mark" in written)
         return StoredSession(
             name=name,
             agent=agent,
@@ -271,10 +268,15 @@ def _key(name: str, agent: str) -> str:
     return f"{_folder(name)}scopes/agent/{agent}/snapshots/snapshot_latest.json"
 
 
+def _app_data(snapshot: Any) -> JsonObject:
+    """What programs keep beside a snapshot; empty if that is no object."""
+    app_data = snapshot.get("app_data") if isinstance(snapshot, dict) else None
+    return app_data if isinstance(app_data, dict) else {}
+
+
 def _written(snapshot: Any) -> dict[str, str]:
     """By whom and when, as `save` has noted it; empty if it is not from there."""
-    app_data = snapshot.get("app_data") if isinstance(snapshot, dict) else None
-    noted = app_data.get(MARK) if isinstance(app_data, dict) else None
+    noted = _app_data(snapshot).get(MARK)
     return {k: v for k, v in noted.items() if isinstance(v, str)} if isinstance(noted, dict) else {}
 
 

@@ -24,7 +24,7 @@ from abeyance.contracts import (
     Whole,
 )
 from abeyance.errors import NewerFormatError, SessionDamagedError
-from abeyance.origins import MOST, ORIGINS, entries
+from abeyance.origins import MOST, ORIGINS, entries, unchanged
 from abeyance.sessions import Sessions
 from abeyance.shortened import shortened
 from activities.callers import require_caller
@@ -132,15 +132,15 @@ class Memory:
 
     async def _origins(self, write: SessionWrite, snapshot: JsonObject, execution: tuple[str, str]) -> JsonObject:
         """What is to be kept of where the state's values come from."""
-        before: JsonObject = {}
+        state, known = snapshot["data"].get("state") or {}, write.origins
         try:
             if write.after is not None and (stored := await self._sessions.load(write.session, write.agent)):
-                before = (stored.snapshot.get("app_data") or {}).get(ORIGINS) or {}
+                known = unchanged(stored.origins, stored.state, state) | known
         except SessionDamagedError:
             if not write.overwrite:
                 raise
         own = Origin(*execution, None, datetime.now(UTC).isoformat(timespec="seconds"))
-        return entries(snapshot["data"].get("state") or {}, write.origins, before, own)
+        return entries(state, known, own)
 
     async def _found(self, conversation: str, execution: tuple[str, str]) -> Conversation:
         return await self._conversations.find(conversation, activity.client(), *execution)

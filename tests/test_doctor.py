@@ -128,6 +128,15 @@ async def test_an_activity_was_completed_under_a_key_that_nobody_has(
         assert counted(world.workspace, run.id)["pay start 1"] == 1
 
 
+async def test_an_input_under_a_key_that_no_worker_has(client: Client, settings: Settings, start_world: Start) -> None:
+    """Nobody has completed anything by hand, and nothing says so."""
+    async with start_world(task_queue=settings.task_queue):
+        run = await World(with_converter(client, replace(settings, keys=A)), settings).start("file-manager", "x")
+        found = await finds(client, settings, run.id, "task-fails")
+        assert "which is not known here" in found.says
+        assert "by hand" not in found.cure
+
+
 async def test_a_run_without_a_task(client: Client, settings: Settings, start_world: Start) -> None:
     """A task of it was completed with nothing in it; what the cure sends wakes it up."""
     run = await World(client, settings).start("file-manager", "Delete a.txt")
@@ -140,9 +149,9 @@ async def test_a_run_without_a_task(client: Client, settings: Settings, start_wo
         RespondWorkflowTaskCompletedRequest(namespace=client.namespace, task_token=polled.task_token)
     )
     found = await finds(client, settings, run.id, "stalled")
-    assert f"`starter.py retry {run.id}`" in found.cure
+    [wake] = re.findall("`(temporal workflow signal .*?)`", found.cure)
     async with start_world(task_queue=settings.task_queue):
-        await run.handle.signal("retry")
+        await temporal_command(client, wake)
         await run.reaches("waiting", approvals=1)
         diagnosis = await Runs(client, settings.task_queue).diagnosis(run.id)
         # Who polled by hand counts as a worker that is deaf now.

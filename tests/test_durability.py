@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import subprocess
 import sys
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -18,8 +17,17 @@ from temporalio.service import RPCError
 
 from abeyance.settings import Settings
 from tests.conftest import Start
-from tests.processes import DevServer, forget_dead_worker, identity_of, time_skipping, worker_process
-from tests.support import PATIENCE, ROOT, StartedRun, World, short, until
+from tests.processes import (
+    DevServer,
+    address_of,
+    environment,
+    forget_dead_worker,
+    identity_of,
+    started,
+    time_skipping,
+    worker_process,
+)
+from tests.support import StartedRun, World, short, until
 
 processes = pytest.mark.processes
 
@@ -224,12 +232,19 @@ async def test_a_run_is_cancelled_that_no_worker_serves(client: Client, settings
         assert "a.txt" in world.files()
 
 
-def test_a_worker_that_cannot_end_is_ended(tmp_path: Path) -> None:
-    """Whatever holds its event loop's work, the process is gone after its time, with a status that says so."""
-    program = (
-        "import asyncio, worker\nasync def serve():\n    worker.leave_after(0.1)\n    await asyncio.Event().wait()\n"
-    )
-    command = [sys.executable, "-c", f"{program}asyncio.run(serve())"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=PATIENCE, check=False)
-    assert done.returncode == 1
-    assert "the worker did not end within 0.1 s" in done.stderr
+async def test_a_worker_that_cannot_end_is_ended(client: Client, settings: Settings, tmp_path: Path) -> None:
+    """The SDK waits for a workflow task that does not end; the process is gone all the same, and says so."""
+    command = [sys.executable, "-m", "tests.stubborn_worker"]
+    env = environment(address_of(client), settings, ABEYANCE_SHUTDOWN_GRACE="0.1")
+    with started(command, env, tmp_path / "worker.log") as worker:
+        run = await client.start_workflow("Stubborn", id=f"stubborn-{uuid4().hex}", task_queue=settings.task_queue)
+
+        async def begun() -> bool:
+            kinds = [event.event_type for event in (await run.fetch_history()).events]
+            return EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED in kinds
+
+        await until(begun, what="the workflow to be at work")
+        worker.send(signal.SIGTERM)
+        assert await worker.ends() == 1
+        assert "the worker did not end within 1.1 s" in worker.output
+    await run.terminate()

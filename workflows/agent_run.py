@@ -60,7 +60,7 @@ with workflow.unsafe.imports_passed_through():
         verified,
         whole_conversation,
     )
-    from workflows.remembered import after_turn, in_words, nobodys, taken_over
+    from workflows.remembered import after_turn, in_words, taken_over, unknown_values
     from workflows.resets import Resets
     from workflows.state import Carried
     from workflows.story import latest, summary
@@ -226,9 +226,9 @@ class AgentRun(Desk):
             if not read.facts.unknown:
                 return read
             if read.facts.version == seen:
-                verdict = next(decision for decision in reversed(self._ledger.decisions) if decision.approval is None)
+                verdict = [decision for decision in self._ledger.decisions if decision.via == "signal retry"][-1]
                 return replace(read, facts=taken_over(read.facts, verdict, self._origin(0)))
-            state.problem, state.verdict, state.repeatable = nobodys(read.facts), None, True
+            state.problem, state.verdict, state.repeatable = unknown_values(read.facts), None, True
             await self._mended()
             seen = read.facts.version
 

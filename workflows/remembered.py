@@ -35,8 +35,8 @@ def after_turn(
         return facts
     given = {number for note in notes if note.number == origin.turn for number in note.answers}
     answers = [_answer(decision) for decision in decisions if decision.approval in given and not decision.displaced]
-    if more := len(answers) - MOST_ANSWERS:
-        answers = [*answers[:MOST_ANSWERS], f"and {more} answers more"] if more > 0 else answers
+    if (more := len(answers) - MOST_ANSWERS) > 0:
+        answers = [*answers[:MOST_ANSWERS], f"and {more} more answers"]
     return replace(facts, origins=with_changed(facts.origins, changed, replace(origin, answers=answers)))
 
 
@@ -52,7 +52,7 @@ def in_words(facts: SessionFacts | None) -> dict[str, str]:
     return {name: told(origin) for name, origin in facts.origins.items() if origin.answers} if facts else {}
 
 
-def nobodys(facts: SessionFacts) -> str:
+def unknown_values(facts: SessionFacts) -> str:
     """Why a run does not begin with what it has found in its session."""
     names = ", ".join(map(one_line, facts.unknown[:10])) + (" and more" if len(facts.unknown) > 10 else "")
     return (

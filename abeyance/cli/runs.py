@@ -215,7 +215,7 @@ def agents(json_: Json = False) -> None:
         from abeyance.registry import load_agents
 
         known = load_agents(settings().agents)
-        workers = await _serving()
+        workers, missing = await _serving()
         names = sorted({*known, *(name for worker in workers or [] for name in worker.agents)})
         have = {name: [worker.identity for worker in workers or [] if name in worker.agents] for name in names}
         if json_:
@@ -226,23 +226,24 @@ def agents(json_: Json = False) -> None:
         rows = [(name, known[name].description if name in known else "not known here") for name in names]
         if workers:
             table(("agent", "workers", "what it does"), [(n, str(len(have[n])), what) for n, what in rows])
-            remark(f"Workers: of task queue {settings().task_queue!r}, as they told within the last half minute.")
+            remark(f"The workers are those of task queue {settings().task_queue!r} that have reported lately.")
         else:
             table(("agent", "what it does"), rows)
-            remark("That is what ABEYANCE_AGENTS says here. No worker has told which agents it has.")
+            remark(f"These are the agents that ABEYANCE_AGENTS names here. {missing}")
 
     call(work)
 
 
-async def _serving() -> list[Serving] | None:
-    """The workers that say which agents they have; `None` where no server answers."""
+async def _serving() -> tuple[list[Serving] | None, str]:
+    """The workers that say which agents they have, and why there are none; `None` where no server answers."""
     from abeyance.connection import connect
     from abeyance.roster import serving
 
     try:
-        return await serving(await connect(settings(), timeout=2.0), settings().task_queue)
-    except ConfigurationError:
-        return None
+        found = await serving(await connect(settings(), timeout=2.0), settings().task_queue)
+    except ConfigurationError as error:
+        return None, str(error)
+    return found, f"No worker of task queue {settings().task_queue!r} has reported its agents."
 
 
 async def follow(runs: Runs, run: str, *, as_json: bool) -> RunResult:

@@ -226,8 +226,8 @@ def _found(facts: SessionFacts) -> str:
     if not facts.found and not facts.remembers:
         return "new"
     remembers = f", remembers {brief(facts.remembers, 500)}" if facts.remembers else ""
-    nobodys = f"; no run has written {', '.join(map(one_line, facts.unknown))}" if facts.unknown else ""
-    return f"{facts.found} messages{remembers}{nobodys}"
+    unknown = f"; values that no run had written: {', '.join(map(one_line, facts.unknown))}" if facts.unknown else ""
+    return f"{facts.found} messages{remembers}{unknown}"
 
 
 def _by(name: str | None) -> str:
