@@ -52,8 +52,11 @@ async def test_trust_for_one_call_is_no_yes_to_its_neighbour(agent: str, world: 
     run = await world.start(agent, "go")
     await run.reaches("waiting", approvals=2)
     await answer(run, (1, "t"), (2, "n"))
-    await run.result()
+    result = await run.result()
     assert paid(world, run) == ["pay ada", "pay eve"]
+    if agent == "hitl-trust":
+        whys = [ran.why for note in result.turn_notes for ran in note.work.ran if ran.status == "success"]
+        assert whys == ["", "not asked: a person has trusted this tool before"]
 
 
 @pytest.mark.parametrize(
