@@ -4,20 +4,32 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
+import shlex
+import subprocess
 import sys
 import uuid
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from temporalio.client import Client
+from typer.main import get_command
 
+from abeyance.cli import app
+from abeyance.cli.examples import EXAMPLES
 from abeyance.cli.layout import SECTIONS
 from abeyance.settings import Settings
 from tests.command_line import Cli
 from tests.conftest import Start
-from tests.processes import address_of, environment, on_terminal
-from tests.support import World
+from tests.processes import address_of, environment, free_port, on_terminal
+from tests.support import World, until
+
+COMMANDS = sorted(
+    {name for names in SECTIONS.values() for name in names} - {"sessions"}
+    | {f"sessions {name}" for name in ("list", "show", "forget")}
+)
 
 
 @pytest.fixture
@@ -41,6 +53,47 @@ async def test_help_and_version(cli: Cli) -> None:
         assert all(f"\n  {name} " in told for name in names)
     assert (await cli("approve", "-h")).stdout.startswith("Usage: ")
     assert "temporalio" in (await cli("--version")).stdout
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+async def test_each_command_shows_examples(command: str, cli: Cli) -> None:
+    """They can be typed as they stand, fit the screen, and the command takes them."""
+    told = (await cli(*command.split(), "-h")).stdout
+    typed = re.findall(r"^  \S*python starter\.py (.+)\n      \w.+\.$", told.partition("Examples:\n")[2], re.MULTILINE)
+    assert typed == [words for words, _ in EXAMPLES[command]]
+    assert max(map(len, told.splitlines())) < 80
+    for words in typed:
+        given = shlex.split(words.partition(" < ")[0])
+        assert given[: len(command.split())] == command.split()
+        taken: Any = get_command(app)
+        for name in command.split():
+            taken = taken.commands[name]
+        assert taken.make_context(command, given[len(command.split()) :])
+
+
+async def test_a_shell_completes_commands_and_runs(cli: Cli, client: Client, settings: Settings) -> None:
+    """The installed program does, and knows the runs that begin as typed; without a server it offers none."""
+
+    async def completed(words: str, **env: str) -> list[str]:
+        asked = {"_ABEYANCE_COMPLETE": "complete_bash", "COMP_WORDS": f"abeyance {words}"}
+        given = cli.env | asked | {"COMP_CWORD": str(len(words.split(" ")))} | env
+        program = [str(Path(sys.executable).parent / "abeyance")]
+        done = await asyncio.to_thread(subprocess.run, program, env=given, capture_output=True, text=True, check=True)
+        assert done.stderr == ""
+        return list(done.stdout.split())
+
+    assert sorted(await completed("re")) == ["respond", "result", "retry"]
+    assert await completed("approve --c") == ["--comment"]
+    name = f"complete-{uuid.uuid4().hex[:8]}"
+    run = await World(client, settings).start("file-manager", "go", run=name)
+
+    async def known() -> bool:
+        return await completed(f"show {name[:-2]}") == [name]
+
+    await until(known, what="the list of runs to have it")
+    assert await completed(f"show {name}-more") == []
+    assert await completed(f"show {name[:-2]}", TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}") == []
+    await run.handle.terminate()
 
 
 async def test_errors_are_json_where_the_output_is(cli: Cli) -> None:

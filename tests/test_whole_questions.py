@@ -106,7 +106,7 @@ async def test_it_is_shown_without_a_worker_and_with_keys(
     keys = a_key("k")
     async with start_world(task_queue=settings.task_queue, keys=keys) as world:
         run = await asking(world, PATHS)
-    cli.env["ABEYANCE_KEYS"] = keys
+    cli.env |= {"ABEYANCE_KEYS": keys, "ABEYANCE_WORKER_TIMEOUT": "1"}
     told = (await cli("show", run.id, "--full")).stdout
     assert "/data/production" in told
     digest_in(told)

@@ -1,4 +1,4 @@
-"""`starter.py`: one module per kind of command, put together here.
+"""The command line, `abeyance` or `starter.py`: one module per kind of command, put together here.
 
 Exit statuses: 0 done, 1 something is wrong (the message says what), 2 wrong usage, 3 not found, 4 refused,
 5 the run failed, 6 the run's budget is spent, 130 interrupted.
@@ -15,6 +15,7 @@ import typer
 
 from abeyance.cli import chat, codec, decide, doctor, inbox, local, runs, sessions, setup
 from abeyance.cli._shared import tell_error, wants_json
+from abeyance.cli.examples import WithExamples
 from abeyance.cli.layout import Sections
 
 EPILOG = (
@@ -26,17 +27,18 @@ BROKEN_PIPE = 141
 """What a shell says of a program whose reader, such as `head`, has had enough."""
 
 app = typer.Typer(
-    name="starter.py",
     epilog=EPILOG,
     cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
 for module in (runs, chat, inbox, decide, doctor, sessions, setup, codec, local):
     module.register(app)
+for part in (app, *(group.typer_instance for group in app.registered_groups)):
+    for command in part.registered_commands if part else ():
+        command.cls = WithExamples
 
 
 def _tell_version(wanted: bool) -> None:

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from abeyance.cli.completion import runs_named
 from abeyance.errors import AbeyanceError
 from abeyance.printable import escaped, one_line, printable
 from abeyance.settings import Settings
@@ -43,7 +44,7 @@ COLOURS = {
 """Of a run's state; the others have none."""
 FOREIGN = "│ "
 """Stands before each line of somebody else's words that does not begin as a line of ours."""
-Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="The run's id.", autocompletion=runs_named)]
 
 
 def settings() -> Settings:
@@ -227,6 +228,9 @@ def user() -> str:
 
 def starter() -> str:
     """How this command line is called from here, to be shown in hints."""
+    program = Path(sys.argv[0])
+    if program.suffix != ".py":
+        return _reachable(program.name, str(program))
     return f"{_reachable('python', sys.executable)} {shlex.quote(os.path.relpath(sys.argv[0]))}"
 
 

@@ -27,7 +27,7 @@ By = Annotated[str | None, typer.Option("--by", help="Who decides; by default yo
 Comment = Annotated[str | None, typer.Option("--comment", help="Why; kept with the decision.")]
 Which = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[APPROVAL]...", help="Number, id or name; not needed if one is open."),
+    typer.Argument(metavar="APPROVAL", help="Number, id or name; not needed if one is open."),
 ]
 
 

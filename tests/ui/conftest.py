@@ -26,6 +26,7 @@ async def up(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[tuple[Wo
     """What `starter.py up` has started, and the address of its UI."""
     home = tmp_path_factory.mktemp("home")
     env = environment(f"127.0.0.1:{free_port()}", ABEYANCE_SHUTDOWN_GRACE="1")
+    env["ABEYANCE_AGENTS"] += ",tests.decision_agents,tests.foreign_agents,tests.session_agents"
     with started([sys.executable, str(ROOT / "starter.py"), "up", "--json"], env, home / "up.log", cwd=home) as process:
         said = await process.says('"ui": "')
         [facts] = [json.loads(line) for line in said.splitlines() if line.startswith("{")]

@@ -1,0 +1,84 @@
+"""Examples for the help of each command, and the class of command that shows them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from typer.core import TyperCommand
+
+from abeyance.cli._shared import starter
+
+EXAMPLES: dict[str, tuple[tuple[str, str], ...]] = {
+    "start": (
+        ("start file-manager 'Delete a.txt' --id clean-up", "Start a run that you can name."),
+        ("start smart-delete @prompt.txt --wait", "Read the prompt from a file; follow the run."),
+        ("start file-manager 'Tidy up' --session books", "Let it remember this for the next run of the session."),
+        ("start file-manager 'Tidy up' --limit turns=20", "Stop it after 20 model calls."),
+    ),
+    "show": (
+        ("show clean-up", "What was asked, who answered, and what ran."),
+        ("show clean-up --full", "The same, with every question whole."),
+    ),
+    "watch": (
+        ("watch clean-up", "Follow it; Ctrl-C only stops watching."),
+        ("watch clean-up --chat", "Talk to it."),
+    ),
+    "result": (("result clean-up --json", "With usage, approvals and decisions."),),
+    "list": (("list --open", "What has not ended."),),
+    "say": (
+        ("say clean-up 'Now inspect april.txt'", "Give it more to do."),
+        ("say clean-up - < prompt.txt", "Read the prompt from stdin."),
+    ),
+    "finish": (("finish clean-up", "Let it end when its prompts are done."),),
+    "cancel": (("cancel clean-up", "Ask it to end."),),
+    "pending": (
+        ("pending", "All that waits."),
+        ("pending --agent file-manager --older-than 2h", "Only this agent, and only what waits for longer."),
+    ),
+    "approve": (
+        ("approve clean-up", "See the question, and be asked."),
+        ("approve clean-up 2@6bd00fed", "Approve question 2 as `pending` shows it, and nothing else."),
+        ("approve clean-up 2@6bd00fed --comment 'checked'", "Say why."),
+    ),
+    "deny": (
+        ("deny clean-up", "See the question, and be asked."),
+        ("deny clean-up 2 --comment 'still in use'", "Deny question 2; the agent is told why."),
+    ),
+    "respond": (
+        ("respond clean-up", "See the question and what it offers, and be asked."),
+        ("respond clean-up 1 t", "Answer question 1 with one of its options."),
+        ("""respond clean-up 1 '{"amount": 200}'""", "Answer with JSON."),
+    ),
+    "retry": (("retry clean-up --comment 'disk is free again'", "Try it again, once the cause is mended."),),
+    "abort": (("abort clean-up", "Let it fail."),),
+    "doctor": (("doctor clean-up", "Why nothing happens, and what to do."),),
+    "agents": (("agents", "What this folder has, and what the workers have."),),
+    "setup": (("setup", "Once for each namespace."),),
+    "codec-server": (("codec-server --origin https://ui.example.com", "For a UI that is somewhere else."),),
+    "demo": (
+        ("demo", "Answer the question yourself."),
+        ("demo --answer y", "Decide beforehand."),
+    ),
+    "up": (("up", "In one terminal; the other commands in another."),),
+    "sessions list": (("sessions list", "What is remembered."),),
+    "sessions show": (("sessions show books", "What it knows, and who granted trust."),),
+    "sessions forget": (
+        ("sessions forget books", "Forget all of it."),
+        ("sessions forget books --key app-trust", "Take one trust back."),
+    ),
+}
+"""By command: what to type after the program's name, and what that is for."""
+
+
+class WithExamples(TyperCommand):
+    """A command whose help ends with examples."""
+
+    def format_epilog(self, ctx: Any, formatter: Any) -> None:
+        """Write them as they are typed, each on a line of its own."""
+        program, examples = starter(), EXAMPLES.get(ctx.command_path.partition(" ")[2])
+        if examples:
+            with formatter.section("Examples"):
+                for words, purpose in examples:
+                    formatter.write(f"{'':{formatter.current_indent}}{program} {words}\n")
+                    formatter.write(f"{'':{formatter.current_indent}}    {purpose}\n")
+        super().format_epilog(ctx, formatter)
