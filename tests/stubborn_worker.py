@@ -18,6 +18,7 @@ from workflows.agent_run import AgentRun
 class Stubborn:
     @workflow.run
     async def run(self) -> None:
+        print("at work", flush=True)
         time.sleep(3_600)
 
 

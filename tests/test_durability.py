@@ -238,12 +238,7 @@ async def test_a_worker_that_cannot_end_is_ended(client: Client, settings: Setti
     env = environment(address_of(client), settings, ABEYANCE_SHUTDOWN_GRACE="0.1")
     with started(command, env, tmp_path / "worker.log") as worker:
         run = await client.start_workflow("Stubborn", id=f"stubborn-{uuid4().hex}", task_queue=settings.task_queue)
-
-        async def begun() -> bool:
-            kinds = [event.event_type for event in (await run.fetch_history()).events]
-            return EventType.EVENT_TYPE_WORKFLOW_TASK_STARTED in kinds
-
-        await until(begun, what="the workflow to be at work")
+        await worker.says("at work")
         worker.send(signal.SIGTERM)
         assert await worker.ends() == 1
         assert "the worker did not end within 1.1 s" in worker.output
