@@ -24,7 +24,7 @@ from abeyance.settings import Settings
 from tests.command_line import Cli
 from tests.conftest import Start
 from tests.processes import address_of, environment, free_port, on_terminal
-from tests.support import World, until
+from tests.support import ROOT, World, until
 
 COMMANDS = sorted(
     {name for names in SECTIONS.values() for name in names} - {"sessions"}
@@ -56,19 +56,24 @@ async def test_help_and_version(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-async def test_each_command_shows_examples(command: str, cli: Cli) -> None:
+def test_each_command_shows_examples(
+    command: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
     """They can be typed as they stand, fit the screen, and the command takes them."""
-    told = (await cli(*command.split(), "-h")).stdout
+    monkeypatch.setattr(sys, "argv", [str(ROOT / "starter.py")])
+    words = command.split()
+    assert get_command(app).main([*words, "-h"], standalone_mode=False) == 0
+    told = capsys.readouterr().out
     typed = re.findall(r"^  \S*python starter\.py (.+)\n      \w.+\.$", told.partition("Examples:\n")[2], re.MULTILINE)
-    assert typed == [words for words, _ in EXAMPLES[command]]
+    assert typed == [example for example, _ in EXAMPLES[command]]
     assert max(map(len, told.splitlines())) < 80
-    for words in typed:
-        given = shlex.split(words.partition(" < ")[0])
-        assert given[: len(command.split())] == command.split()
+    for example in typed:
+        given = shlex.split(example.partition(" < ")[0])
+        assert given[: len(words)] == words
         taken: Any = get_command(app)
-        for name in command.split():
+        for name in words:
             taken = taken.commands[name]
-        assert taken.make_context(command, given[len(command.split()) :])
+        assert taken.make_context(command, given[len(words) :])
 
 
 async def test_a_shell_completes_commands_and_runs(cli: Cli, client: Client, settings: Settings) -> None:

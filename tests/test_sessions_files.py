@@ -40,9 +40,9 @@ async def test_of_two_processes_one_wins(tmp_path: Path) -> None:
 
 
 async def test_a_writer_that_is_killed_leaves_something_whole(tmp_path: Path) -> None:
-    """kill -9 in the middle of writes, ten times: the old or the new is there, and the next one can write at once."""
+    """kill -9 in the middle of writes, five times: the old or the new is there, and the next one can write at once."""
     sessions = Sessions(Place(tmp_path))
-    for number in range(10):
+    for number in range(0, 10, 2):
         writer = await Writer.started(str(tmp_path))
         writer.tell("go")
         assert await writer.hear() == ["ready"]

@@ -112,7 +112,6 @@ class AgentRun(Desk):
                 self._queue(Prompt(self._request.prompt, now(), self._request.by, self._request.key))
         self._resets = Resets(self._state)
         self._believed = not continued
-        """Whether what was carried may be acted on; until it is known to stem from this run, nothing may."""
         self._patience = 0
         """From how many events on a run that was too large to be carried is looked at again."""
 

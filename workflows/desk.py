@@ -57,6 +57,8 @@ class Desk:
         self._story = Story(told)
         self._sealed = Sealed()
         self._stale = True
+        self._believed = True
+        """Whether what was carried may be acted on; until it is known to stem from this run, nothing may."""
         self._memo: dict[str, Any] = memo_of(self.status())
         self._attributes = attributes.given(workflow.info().typed_search_attributes)
         self._state.attributes_registered |= bool(self._attributes)
@@ -196,7 +198,8 @@ class Desk:
             if decision.order > before:
                 _note_sender(decision)
         self._stale = True
-        if any(decision.refused is None for decision in decided):
+        # A worker of an older version cannot read what was carried, and must come to the same commands.
+        if self._believed and any(decision.refused is None for decision in decided):
             self._show(self._state.word)
         return decided
 

@@ -75,8 +75,8 @@ class WithExamples(TyperCommand):
 
     def format_epilog(self, ctx: Any, formatter: Any) -> None:
         """Write them as they are typed, each on a line of its own."""
-        program, examples = starter(), EXAMPLES.get(ctx.command_path.partition(" ")[2])
-        if examples:
+        program, command = starter(), ctx.command_path.removeprefix(ctx.find_root().command_path).strip()
+        if examples := EXAMPLES.get(command):
             with formatter.section("Examples"):
                 for words, purpose in examples:
                     formatter.write(f"{'':{formatter.current_indent}}{program} {words}\n")
