@@ -34,6 +34,7 @@ from abeyance.registry import Registration, load_agents
 from abeyance.roster import HEARTBEAT, plugin_name
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
+from abeyance.ui_links import UiAddress
 from activities.attempts import PATIENCE
 from activities.conversations import Conversations
 from activities.faults import Faults
@@ -110,7 +111,7 @@ def build_worker(
         "sticky_queue_schedule_to_start_timeout": timedelta(seconds=STICKY_SECONDS),
         # Looking for references takes no asyncio task per signal at 1.
         "max_workflow_task_external_storage_concurrency": 1,
-        "interceptors": [InputInterceptor()],
+        "interceptors": [InputInterceptor(), UiAddress(settings.ui)],
         "plugins": [SimplePlugin(plugin_name(agent)) for agent in registrations],
         "workflow_runner": runner,
     }

@@ -100,7 +100,7 @@ async def stack(settings: Settings, *, worker_log: Path | None = None) -> AsyncI
     settings.workspace.mkdir(parents=True, exist_ok=True)
     async with _server(settings) as (client, address, ui, server):
         standing = await register(client)
-        async with _worker(client, settings, worker_log) as worker:
+        async with _worker(client, settings, settings.ui or ui, worker_log) as worker:
             yield Stack(client, address, ui, standing, worker, server)
 
 
@@ -131,10 +131,13 @@ async def _server(settings: Settings) -> AsyncIterator[tuple[Client, str, str | 
 
 
 @asynccontextmanager
-async def _worker(client: Client, settings: Settings, log: Path | None) -> AsyncIterator[subprocess.Popen[bytes]]:
+async def _worker(
+    client: Client, settings: Settings, ui: str | None, log: Path | None
+) -> AsyncIterator[subprocess.Popen[bytes]]:
     search = os.pathsep.join(filter(None, [os.getcwd(), os.environ.get("PYTHONPATH")]))  # noqa: PTH109 - as Python puts it
     command = [sys.executable, str(ROOT / "worker.py")]
-    with _Child(command, log, seconds=settings.shutdown_grace + 5, env={"PYTHONPATH": search}) as process:
+    env = {"PYTHONPATH": search} | ({"ABEYANCE_UI": ui} if ui else {})
+    with _Child(command, log, seconds=settings.shutdown_grace + 5, env=env) as process:
         identity = f"{process.pid}@{socket.gethostname()}"
         for _ in range(int(START_SECONDS / 0.1)):
             if process.poll() is not None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -38,6 +39,8 @@ class Settings:
             live before its turn goes to another one. Default 20.
         shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
             for tools that are at work. Default 30.
+        ui: `ABEYANCE_UI`, where a browser finds the Temporal UI, such as "http://127.0.0.1:8233", so that runs link to
+            their own pages there. Default: they do not.
         worker_timeout: `ABEYANCE_WORKER_TIMEOUT`, in seconds: how long a command waits for a worker's answer before it
             goes on without one. Default 5.
         test_fault: `ABEYANCE_TEST_FAULT`, for tests only: where the worker kills itself; see `activities.faults`.
@@ -55,6 +58,7 @@ class Settings:
     codec_token: str = field(default="", repr=False)
     heartbeat_timeout: float = 20.0
     shutdown_grace: float = 30.0
+    ui: str = ""
     worker_timeout: float = 5.0
     test_fault: str = ""
 
@@ -78,6 +82,7 @@ class Settings:
             "ABEYANCE_CODEC_TOKEN",
             "ABEYANCE_HEARTBEAT_TIMEOUT",
             "ABEYANCE_SHUTDOWN_GRACE",
+            "ABEYANCE_UI",
             "ABEYANCE_WORKER_TIMEOUT",
             "ABEYANCE_TEST_FAULT",
         }
@@ -101,6 +106,7 @@ class Settings:
             codec_token=given.get("ABEYANCE_CODEC_TOKEN", ""),
             heartbeat_timeout=_seconds(given, "ABEYANCE_HEARTBEAT_TIMEOUT", cls.heartbeat_timeout, at_least=1),
             shutdown_grace=_seconds(given, "ABEYANCE_SHUTDOWN_GRACE", cls.shutdown_grace, at_least=0),
+            ui=_address(given, "ABEYANCE_UI"),
             worker_timeout=_seconds(given, "ABEYANCE_WORKER_TIMEOUT", cls.worker_timeout, at_least=0.1),
             test_fault=given.get("ABEYANCE_TEST_FAULT", ""),
         )
@@ -108,6 +114,15 @@ class Settings:
 
 def _place(env: Mapping[str, str], name: str) -> Place | None:
     return Place.parse(env[name], name) if name in env else None
+
+
+def _address(env: Mapping[str, str], name: str) -> str:
+    value = env.get(name, "").rstrip("/")
+    if value and not re.fullmatch(r"https?://[A-Za-z0-9._~:\[\]/%-]+", value):
+        raise ConfigurationError(
+            f"{name} is the address of a web page, such as http://127.0.0.1:8233, not {env[name]!r}."
+        )
+    return value
 
 
 def _switch(env: Mapping[str, str], name: str, default: bool) -> bool:

@@ -187,6 +187,8 @@ def test_settings_that_cannot_be_read(cli: Cli, tmp_path: Path) -> None:
     broken.write_text("[profile")
     for name, value, said in (
         ("ABEYANCE_SHUTDOWN_GRACE", "soon", "ABEYANCE_SHUTDOWN_GRACE must be a number"),
+        ("ABEYANCE_UI", "javascript:alert(1)", "ABEYANCE_UI is the address of a web page"),
+        ("ABEYANCE_UI", "http://x/a)[b](c", "ABEYANCE_UI is the address of a web page"),
         ("ABEYANCE_TASKQUEUE", "x", "Unknown setting ABEYANCE_TASKQUEUE"),
         ("TEMPORAL_CONFIG_FILE", str(broken), "cannot be read"),
     ):

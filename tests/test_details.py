@@ -96,6 +96,22 @@ def test_a_question_is_read_at_once() -> None:
     )
 
 
+LINK = "http://127.0.0.1:8233/namespaces/default/workflows/a%20b/0a1b/query"
+
+
+@pytest.mark.parametrize("state", ["waiting", "parked", "listening", "running", "completed"])
+def test_where_to_read_all_of_it_is_linked(state: str) -> None:
+    """Where the worker knows the UI; with a link, no more is said than there is room for."""
+    link = f"All of it is in the [query `status`]({LINK})."
+    run = status(*([approval(1)] if state == "waiting" else []), state=state)
+    assert link in current_details(run, "a b", LINK)
+    assert "](" not in current_details(run, "a b")
+    many = status(*(approval(n, reason="\u00e9" * 9_000) for n in range(1, 51)))
+    details = current_details(many, "a b", LINK)
+    assert link in details
+    assert encoded_size(details) <= MOST_DETAILS
+
+
 def test_what_became_of_answers_is_told_latest_first() -> None:
     refused = [
         decision(response="x", refused="Nothing."),

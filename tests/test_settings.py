@@ -33,6 +33,7 @@ def test_every_setting_is_read() -> None:
             "ABEYANCE_KEYS_FILE": "/run/secrets/keys",
             "ABEYANCE_HEARTBEAT_TIMEOUT": "2.5",
             "ABEYANCE_SHUTDOWN_GRACE": "0",
+            "ABEYANCE_UI": "https://temporal.example.com/ui/",
             "ABEYANCE_WORKER_TIMEOUT": "0.5",
         }
     )
@@ -48,6 +49,7 @@ def test_every_setting_is_read() -> None:
         keys_file=Path("/run/secrets/keys"),
         heartbeat_timeout=2.5,
         shutdown_grace=0.0,
+        ui="https://temporal.example.com/ui",
         worker_timeout=0.5,
     )
     assert "secret" not in repr(settings).replace("/run/secrets/", "")

@@ -28,6 +28,7 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.contracts import ENDED, Approval, Decision, Prompt, Reset, RunStatus
     from abeyance.converter.senders import sender
     from abeyance.shortened import shortened
+    from abeyance.ui_links import queries_page
     from workflows.details import current_details, memo_of
     from workflows.sealed import Sealed
     from workflows.state import KEPT_KEYS, MOST_PROMPTS, PROMPTS_BYTES, Carried, State
@@ -292,7 +293,7 @@ class Desk:
         while True:
             await workflow.wait_condition(lambda: self._stale)
             self._stale = False
-            workflow.set_current_details(current_details(self.status(), workflow.info().workflow_id))
+            workflow.set_current_details(current_details(self.status(), workflow.info().workflow_id, queries_page()))
 
 
 def _note_sender(decision: Decision) -> None:

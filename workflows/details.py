@@ -38,7 +38,7 @@ MOST_SAID = 1_500
 MOST_OPTIONS = 8
 
 
-def current_details(status: RunStatus, run: str) -> str:
+def current_details(status: RunStatus, run: str, queries: str | None = None) -> str:
     """The run as Markdown for the Temporal UI: what is open and what answers it, what was refused and decided.
 
     Whatever agents and people wrote stands in code spans, where it can fake neither a question nor a link.
@@ -46,12 +46,13 @@ def current_details(status: RunStatus, run: str) -> str:
     Args:
         status: the run's status.
         run: its workflow id.
+        queries: where a browser finds the run's queries; `None` if that is not known.
 
     Returns:
         At most `MOST_DETAILS` characters when percent-encoded. What does not fit is left out, and the text says so.
     """
     head = _head(status)
-    sending = {whole: _how_to_send(status, run, whole=whole) for whole in (True, False)}
+    sending = {whole: _how_to_send(status, run, queries, whole=whole) for whole in (True, False)}
     around = (
         _history("Refused", status.refused, status.refused_count, _refusal),
         _prompts(status.prompts),
@@ -227,10 +228,11 @@ def _denied(approval: Approval) -> str | None:
     return "; ".join(told) or None
 
 
-def _how_to_send(status: RunStatus, run: str, *, whole: bool) -> str:
-    """A command that is ready to be sent; a yes only where the first question is shown `whole`."""
+def _how_to_send(status: RunStatus, run: str, queries: str | None, *, whole: bool) -> str:
+    """A command that is ready to be sent; a yes only where the first question is shown `whole`. Where there is more."""
+    more = f"All of it is in the [query `status`]({queries})." if queries else ""
     if not status.approvals and status.state not in ("parked", "listening"):
-        return ""
+        return more
     how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."
     signal, given = ("say", '"..."') if status.state == "listening" else ("retry", None)
     if status.approvals:
@@ -240,7 +242,7 @@ def _how_to_send(status: RunStatus, run: str, *, whole: bool) -> str:
     command += f" --input {shlex.quote(given)}" if given else ""
     # A workflow id may have a thousand characters of any kind, and a command that is cut is of no use.
     whole = encoded_size(command) <= 800 and command == printable(one_line(command))
-    return f"{how} From a terminal: {code(command, 800)}" if whole else how
+    return " ".join(filter(None, [how, f"From a terminal: {code(command, 800)}" if whole else "", more]))
 
 
 def _call(approval: Approval) -> str:

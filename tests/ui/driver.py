@@ -23,7 +23,8 @@ class RunPage:
     """
 
     def __init__(self, page: Page, ui: str, shots: Path):
-        self._page, self._ui, self._shots = page, ui, shots
+        self.page = self._page = page
+        self._ui, self._shots = ui, shots
         page.set_default_timeout(MILLISECONDS)
 
     async def open(self, run: str) -> None:

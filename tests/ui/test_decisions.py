@@ -6,12 +6,13 @@ import json
 import uuid
 
 import pytest
+from playwright.async_api import expect
 
 from abeyance.contracts import RunStatus
 from abeyance.printable import printable
 from tests.chaos.agents import effects_of
 from tests.support import StartedRun, World
-from tests.ui.driver import RunPage
+from tests.ui.driver import MILLISECONDS, RunPage
 
 pytestmark = [pytest.mark.processes, pytest.mark.timeout(300)]
 
@@ -105,6 +106,19 @@ async def test_no_yes_stands_beside_half_a_question(files: World, run_page: RunP
     await run_page.send("deny", "1")
     await run.result()
     assert not (files.workspace / "acted").exists()
+
+
+async def test_the_link_leads_to_the_queries(files: World, run_page: RunPage) -> None:
+    """In a tab of its own, where all that the run knows is shown; the page with the question stays."""
+    run = await asking(files, "file-manager", run_page, "Delete a.txt")
+    async with run_page.page.context.expect_page() as opening:
+        await run_page.details.get_by_role("link", name="query status").click()
+    queries = await opening.value
+    await queries.get_by_role("button", name="Run Query").click()
+    await expect(queries.get_by_text("delete_files").first).to_be_visible(timeout=MILLISECONDS)
+    await run_page.shows("Waiting for a person")
+    await run_page.send("deny", "1")
+    await run.result()
 
 
 async def test_an_earlier_no_stands_beside_its_question(files: World, run_page: RunPage) -> None:
