@@ -110,12 +110,18 @@ class ChildProcess:
         """Wait until it has written `text` so many times; gives all that it has written."""
 
         async def look() -> bool:
+            running = self.running
+            if not running:
+                await self.arrived()
             told = self.output.count(text) >= times
-            assert self.running or told, f"ended with {self._process.returncode}: {self.output}"
+            assert running or told, f"ended with {self._process.returncode}: {self.output}"
             return told
 
         await until(look, what=f"{text!r} in: {self.output}")
         return self.output
+
+    async def arrived(self) -> None:
+        """Wait, once it has ended, until all that it wrote can be read."""
 
     def children(self) -> set[int]:
         """The process ids of its children."""
@@ -265,8 +271,12 @@ class Terminal(ChildProcess):
     async def ends(self, patience: float = PATIENCE) -> int:
         """Wait until the program has ended, and all that it printed has arrived; gives its exit status."""
         status = await super().ends(patience)
-        await asyncio.to_thread(self._copying.join, 10)
+        await self.arrived()
         return status
+
+    async def arrived(self) -> None:
+        """Wait until the terminal is read to its end, or long enough: a process that was left may still have it."""
+        await asyncio.to_thread(self._copying.join, 10)
 
     def _copy(self, log: Path) -> None:
         with suppress(OSError), log.open("ab", buffering=0) as out:
