@@ -40,7 +40,7 @@ class Settings:
         shutdown_grace: `ABEYANCE_SHUTDOWN_GRACE`, in seconds: how long a worker that was asked to stop waits
             for tools that are at work. Default 30.
         ui: `ABEYANCE_UI`, where a browser finds the Temporal UI, such as "http://127.0.0.1:8233", so that runs link to
-            their own pages there. Default: they do not.
+            their own pages there. Default: no links.
         worker_timeout: `ABEYANCE_WORKER_TIMEOUT`, in seconds: how long a command waits for a worker's answer before it
             goes on without one. Default 5.
         test_fault: `ABEYANCE_TEST_FAULT`, for tests only: where the worker kills itself; see `activities.faults`.

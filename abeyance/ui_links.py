@@ -11,9 +11,11 @@ from urllib.parse import quote
 from temporalio import workflow
 from temporalio.worker import Interceptor, WorkflowInboundInterceptor, WorkflowInterceptorClassInput
 
+from abeyance.markdown import encoded_size
+
 ADDRESS = "abeyance_ui"
-LONGEST = 1_000
-"""Of a link, in characters: the UI has room for some 8,000 of all that a run says."""
+LONGEST = 600
+"""Of a link, in characters once it is percent-encoded: the UI has room for some 8,000 of all that a run says."""
 
 
 class UiAddress(Interceptor):
@@ -36,11 +38,11 @@ class UiAddress(Interceptor):
 
 
 def queries_page() -> str | None:
-    """Where a browser finds the queries of the run that is at work; `None` if that is not known, or too long."""
+    """Where a browser finds the queries of the current run; `None` if that is not known, or too long."""
     told = workflow.extern_functions().get(ADDRESS)
     if not told or not (address := told()):
         return None
     info = workflow.info()
     parts = "namespaces", info.namespace, "workflows", info.workflow_id, info.run_id, "query"
     link = "/".join([address, *(quote(part, safe="") for part in parts)])
-    return link if len(link) <= LONGEST else None
+    return link if encoded_size(link) <= LONGEST else None

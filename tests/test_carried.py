@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from temporalio.api.enums.v1 import ResetReapplyExcludeType
-from temporalio.client import Client, WorkflowExecutionStatus
+from temporalio.client import Client, WorkflowExecutionStatus, WorkflowFailureError
 
 from abeyance import formats
 from abeyance.contracts import RunRequest, RunResult
@@ -94,6 +94,35 @@ async def test_what_a_newer_version_has_handed_on_waits_for_it(
     async with start_world(impatient, task_queue=world.settings.task_queue):
         assert (await run.result()).message == "Done."
         assert counted(world.workspace, run.id)["step 1"] == 1
+
+
+@pytest.mark.parametrize("newer", [True, False], ids=["read by a newer one", "read by an older one"])
+async def test_a_run_that_is_cancelled_before_its_past_is_known(
+    newer: bool,
+    impatient: Client,  # noqa: F811
+    start_world: Start,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Whichever worker ends it, one of the other version tells how it ended."""
+    versions = (formats.FORMAT + 1, formats.FORMAT)
+    monkeypatch.setattr(formats, "FORMAT", versions[0])
+    async with start_world(impatient) as world:
+        run = await world.start("file-manager-like", "go")
+        await run.reaches("waiting", approvals=1)
+    while True:
+        async with start_world(impatient, task_queue=world.settings.task_queue):
+            await grow(run)
+            run = latest(run)
+        if not await has_begun(run):
+            break
+    await run.handle.cancel()
+    for version in versions if newer else versions[::-1]:
+        monkeypatch.setattr(formats, "FORMAT", version)
+        async with start_world(impatient, task_queue=world.settings.task_queue):
+            with pytest.raises(WorkflowFailureError):
+                await run.result()
+            assert (await run.status()).state == "cancelled"
+    assert not (await Runs(impatient, world.settings.task_queue).summary(run.id)).approvals
 
 
 async def test_a_run_that_is_parked_in_its_prompts_turn(impatient: Client, start_world: Start) -> None:  # noqa: F811

@@ -90,15 +90,40 @@ async def test_a_shell_completes_commands_and_runs(cli: Cli, client: Client, set
     assert sorted(await completed("re")) == ["respond", "result", "retry"]
     assert await completed("approve --c") == ["--comment"]
     name = f"complete-{uuid.uuid4().hex[:8]}"
-    run = await World(client, settings).start("file-manager", "go", run=name)
+    odd = [f"{name}{more}" for more in ("$(x)", " b", ";b", "*", "\\$(x)", "`x`", ":b", "'", "<b")]
+    runs = [await World(client, settings).start("file-manager", "go", run=run) for run in (name, *odd)]
 
     async def known() -> bool:
-        return await completed(f"show {name[:-2]}") == [name]
+        return {run.id async for run in client.list_workflows()} >= {name, *odd}
 
-    await until(known, what="the list of runs to have it")
+    await until(known, what="the list of runs to have them")
+    assert await completed(f"show {name[:-2]}") == [name]  # a shell might run what is in the others
     assert await completed(f"show {name}-more") == []
     assert await completed(f"show {name[:-2]}", TEMPORAL_ADDRESS=f"127.0.0.1:{free_port()}") == []
-    await run.handle.terminate()
+    for run in runs:
+        await run.handle.terminate()
+
+
+async def test_the_installed_program_finds_agents_where_it_is_called(cli: Cli, tmp_path: Path) -> None:
+    """And calls itself by its own name."""
+    (tmp_path / "our_agents.py").write_text(
+        "from strands import Agent\nfrom abeyance import agent\n\n"
+        "@agent('of-this-folder', description='Ours')\ndef ours(context):\n    return Agent()\n"
+    )
+    env = cli.bare | {"ABEYANCE_AGENTS": "our_agents", "PYTHONPATH": ""}
+
+    async def called(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [str(Path(sys.executable).parent / "abeyance"), *arguments]
+        return await asyncio.to_thread(
+            subprocess.run, command, env=env, cwd=tmp_path, capture_output=True, text=True, check=False
+        )
+
+    assert "of-this-folder" in (await called("agents")).stdout
+    refused = await called("show", "no-such-run")
+    assert (refused.returncode, refused.stderr[:10]) == (3, "abeyance: ")
+    assert (await called("-h")).stdout.startswith("Usage: abeyance ")
+    env["TEMPORAL_ADDRESS"] = f"127.0.0.1:{free_port()}"
+    assert "abeyance up`" in (await called("list")).stderr
 
 
 async def test_errors_are_json_where_the_output_is(cli: Cli) -> None:

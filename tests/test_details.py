@@ -102,7 +102,7 @@ LINK = "http://127.0.0.1:8233/namespaces/default/workflows/a%20b/0a1b/query"
 @pytest.mark.parametrize("state", ["waiting", "parked", "listening", "running", "completed"])
 def test_where_to_read_all_of_it_is_linked(state: str) -> None:
     """Where the worker knows the UI; with a link, no more is said than there is room for."""
-    link = f"All of it is in the [query `status`]({LINK})."
+    link = f"More is in the [query `status`]({LINK})."
     run = status(*([approval(1)] if state == "waiting" else []), state=state)
     assert link in current_details(run, "a b", LINK)
     assert "](" not in current_details(run, "a b")
@@ -110,6 +110,8 @@ def test_where_to_read_all_of_it_is_linked(state: str) -> None:
     details = current_details(many, "a b", LINK)
     assert link in details
     assert encoded_size(details) <= MOST_DETAILS
+    full = everywhere("\u00e9" * 9_000, state)
+    assert encoded_size(current_details(full, "a b", LINK.replace("a%20b", "%C3%A9" * 300))) <= MOST_DETAILS
 
 
 def test_what_became_of_answers_is_told_latest_first() -> None:

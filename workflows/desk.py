@@ -181,7 +181,7 @@ class Desk:
 
     def _forget(self) -> None:
         """Show nothing of a record that nobody has verified."""
-        self._state = State(since=now(), attributes_registered=self._state.attributes_registered)
+        self._state = State(since=now(), attributes_registered=bool(self._attributes))
         self._ledger = self._state.ledger
         self._story = Story(Told(self._story.prompt, started()))
 
@@ -199,7 +199,7 @@ class Desk:
             if decision.order > before:
                 _note_sender(decision)
         self._stale = True
-        # A worker of an older version cannot read what was carried, and must come to the same commands.
+        # A worker of an older version cannot read what was carried, and must produce the same commands.
         if self._believed and any(decision.refused is None for decision in decided):
             self._show(self._state.word)
         return decided
@@ -277,7 +277,7 @@ class Desk:
         self._stale = True
         status = self.status()
         memo = memo_of(status)
-        if memo != self._memo:
+        if memo != self._memo or not self._believed:
             self._memo = memo
             workflow.upsert_memo(memo)
         goes_on = state == "waiting" and self._ledger.has_answers

@@ -46,7 +46,7 @@ def current_details(status: RunStatus, run: str, queries: str | None = None) -> 
     Args:
         status: the run's status.
         run: its workflow id.
-        queries: where a browser finds the run's queries; `None` if that is not known.
+        queries: where a browser finds the run's queries, which is left out first; `None` if that is not known.
 
     Returns:
         At most `MOST_DETAILS` characters when percent-encoded. What does not fit is left out, and the text says so.
@@ -63,7 +63,8 @@ def current_details(status: RunStatus, run: str, queries: str | None = None) -> 
     room = MOST_DETAILS - sum(encoded_size(part) + 6 for part in (head, *around))
     room -= max(encoded_size(how) + 6 for how in sending.values())
     questions, whole = _questions(status.approvals, room)
-    return "\n\n".join(filter(None, (head, questions, *history, sending[whole], resets)))
+    details = "\n\n".join(filter(None, (head, questions, *history, sending[whole], resets)))
+    return details if not queries or encoded_size(details) <= MOST_DETAILS else current_details(status, run)
 
 
 def memo_of(status: RunStatus) -> dict[str, Any]:
@@ -229,8 +230,8 @@ def _denied(approval: Approval) -> str | None:
 
 
 def _how_to_send(status: RunStatus, run: str, queries: str | None, *, whole: bool) -> str:
-    """A command that is ready to be sent; a yes only where the first question is shown `whole`. Where there is more."""
-    more = f"All of it is in the [query `status`]({queries})." if queries else ""
+    """A command that is ready to be sent; a yes only where the first question is shown `whole`. Links to more."""
+    more = f"More is in the [query `status`]({queries})." if queries else ""
     if not status.approvals and status.state not in ("parked", "listening"):
         return more
     how = "Signals are sent under _More Actions_, _Send a Signal_, and show here after a refresh."

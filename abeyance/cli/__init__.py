@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import sys
 from importlib import metadata
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -31,6 +32,7 @@ app = typer.Typer(
     cls=Sections,
     context_settings={"help_option_names": ["-h", "--help"]},
     no_args_is_help=True,
+    add_completion=not sys.argv[0].endswith(".py"),  # a shell completes programs, and no arguments of Python's
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
@@ -58,6 +60,12 @@ def options(
     ] = False,
 ) -> None:
     """Strands agents as durable Temporal workflows that stop and wait for people."""
+
+
+def program() -> None:
+    """Run the command line as the installed program `abeyance`, which finds agents in this folder as Python does."""
+    sys.path.insert(0, str(Path.cwd()))
+    main()
 
 
 def main() -> None:

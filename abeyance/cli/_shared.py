@@ -92,14 +92,16 @@ def fail(message: str, status: int) -> NoReturn:
 
 def remark(text: str) -> None:
     """Tell something beside the output, on stderr."""
+    text = typed_here(text)
     if wants_json():
         print(escaped(json.dumps({"warning": text}, ensure_ascii=False)), file=sys.stderr, flush=True)
     else:
-        print(f"starter: {one_line(printable(text))}", file=sys.stderr, flush=True)
+        print(f"{Path(sys.argv[0]).stem}: {one_line(printable(text))}", file=sys.stderr, flush=True)
 
 
 def tell_error(message: str, status: int) -> None:
     """Say on stderr, as one line of JSON, what is wrong and with which exit status the program leaves."""
+    message = typed_here(message)
     print(escaped(json.dumps({"error": message, "status": status}, ensure_ascii=False)), file=sys.stderr, flush=True)
 
 
@@ -232,6 +234,11 @@ def starter() -> str:
     if program.suffix != ".py":
         return _reachable(program.name, str(program))
     return f"{_reachable('python', sys.executable)} {shlex.quote(os.path.relpath(sys.argv[0]))}"
+
+
+def typed_here(text: str) -> str:
+    """A message with its commands as they are typed here: those who write it do not know how it is called."""
+    return re.sub(r"`(?:python )?starter\.py(?= )", lambda _: f"`{starter()}", text)
 
 
 def quoted(text: str) -> str:

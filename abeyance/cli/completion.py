@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import re
 
+WORD = re.compile(r"[A-Za-z0-9][A-Za-z0-9._/@+,=-]*")
+"""What every shell takes as it stands. Whoever starts a run chooses its id, and a shell may run what is in it."""
 MOST_OFFERED = 50
 MOST_READ = 1_000
 SECONDS = 2.0
 
 
 def runs_named(incomplete: str) -> list[str]:
-    """The ids of the latest runs that begin so; none where no server answers at once, since nobody is there to be told.
+    """The ids of the latest runs that start so; none if no server answers in time, since a shell cannot show an error.
+
+    Left out are ids that would have to be quoted.
 
     Args:
         incomplete: what was typed so far.
@@ -24,7 +29,7 @@ def runs_named(incomplete: str) -> list[str]:
         runs, ids, read = Runs(await connect(given), given.task_queue), list[str](), 0
         async for run in runs.listed():
             read += 1
-            ids += [run.run] if run.run.startswith(incomplete) else []
+            ids += [run.run] if run.run.startswith(incomplete) and WORD.fullmatch(run.run) else []
             if len(ids) >= MOST_OFFERED or read >= MOST_READ:
                 break
         return ids

@@ -51,7 +51,7 @@ def respond(
     run: Run,
     answer: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[APPROVAL]... RESPONSE", help="RESPONSE is JSON, or else taken as a text."),
+        typer.Argument(metavar="ANSWER", help="[APPROVAL]... RESPONSE. RESPONSE is JSON, or else text."),
     ] = None,
     by: By = None,
     comment: Comment = None,

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import typer
 
-from abeyance.cli._shared import Json, Run, fail, remark, say, say_json, with_runs
+from abeyance.cli._shared import Json, Run, fail, remark, say, say_json, typed_here, with_runs
 
 if TYPE_CHECKING:
     from abeyance.diagnosis import Diagnosis
@@ -40,7 +40,7 @@ def _tell(found: Diagnosis) -> None:
     say(f"{found.run} is {found.state}, on task queue {found.task_queue!r}, {seen}.", hang=2)
     for finding in found.findings:
         say(f"  {'wrong' if finding.wrong else 'fine'}: {finding.says}", hang=9)
-        say(f"         {finding.cure}", hang=9)
+        say(f"         {typed_here(finding.cure)}", hang=9)
     if not found.wrong:
         say("  Nothing is wrong that the server knows of.")
 
