@@ -22,7 +22,7 @@ from temporalio.plugin import SimplePlugin
 from temporalio.runtime import Runtime, TelemetryConfig
 from temporalio.worker import Worker
 
-from abeyance import attributes, tuning
+from abeyance import attributes
 from abeyance.connection import connect
 from abeyance.converter.replay import LightReplayRunner
 from abeyance.converter.worker import InputInterceptor, reading_anything
@@ -34,7 +34,7 @@ from abeyance.registry import Registration, load_agents
 from abeyance.roster import HEARTBEAT, plugin_name
 from abeyance.sessions import Sessions
 from abeyance.settings import Settings
-from abeyance.ui_links import UiAddress
+from abeyance.worker_settings import TellSettings, WorkerSettings
 from activities.attempts import PATIENCE
 from activities.conversations import Conversations
 from activities.faults import Faults
@@ -88,7 +88,6 @@ def build_worker(
         patience: for how long a turn is left to other workers when this one lacks its agent.
         more: arguments of `temporalio.worker.Worker` that take the place of the ones chosen here.
     """
-    tuning.configure(settings)
     identity = more.pop("identity", None) or f"{os.getpid()}@{socket.gethostname()}"
     conversations, faults = Conversations(), Faults(settings.test_fault)
     turns = Turns(
@@ -100,6 +99,7 @@ def build_worker(
         patience,
     )
     memory = Memory(conversations, Sessions(settings.sessions), faults, stored_elsewhere=settings.storage is not None)
+    told = WorkerSettings(settings.heartbeat_timeout, settings.ui)
     runner = LightReplayRunner(stores=settings.storage is not None)
     arguments: dict[str, Any] = {
         "task_queue": settings.task_queue,
@@ -111,7 +111,7 @@ def build_worker(
         "sticky_queue_schedule_to_start_timeout": timedelta(seconds=STICKY_SECONDS),
         # Looking for references takes no asyncio task per signal at 1.
         "max_workflow_task_external_storage_concurrency": 1,
-        "interceptors": [InputInterceptor(), UiAddress(settings.ui)],
+        "interceptors": [InputInterceptor(), TellSettings(told)],
         "plugins": [SimplePlugin(plugin_name(agent)) for agent in registrations],
         "workflow_runner": runner,
     }

@@ -21,7 +21,7 @@ from temporalio.exceptions import (
 )
 
 with workflow.unsafe.imports_passed_through():
-    from abeyance import formats, tuning
+    from abeyance import formats
     from abeyance.contracts import (
         CARRY,
         CHECKPOINT,
@@ -48,6 +48,7 @@ with workflow.unsafe.imports_passed_through():
     from abeyance.errors import RequestError, SessionConflictError
     from abeyance.ledger import Ledger  # noqa: F401 - a replayer's sandbox finds types only where they are imported
     from abeyance.session_names import session_run_id
+    from abeyance.worker_settings import worker_settings
     from workflows.desk import Desk, now
     from workflows.outcomes import (
         FailedTurn,
@@ -297,7 +298,7 @@ class AgentRun(Desk):
                 TURN_ACTIVITY,
                 turn,
                 start_to_close_timeout=TURN_TIMEOUT,
-                heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
+                heartbeat_timeout=timedelta(seconds=worker_settings().heartbeat_timeout),
                 retry_policy=RETRIES,
                 cancellation_type=workflow.ActivityCancellationType.WAIT_CANCELLATION_COMPLETED,
                 summary=summary(turn, self._ledger.delivered),
@@ -406,7 +407,7 @@ class AgentRun(Desk):
             name,
             args=arguments,
             start_to_close_timeout=STORE_TIMEOUT,
-            heartbeat_timeout=timedelta(seconds=tuning.heartbeat_timeout),
+            heartbeat_timeout=timedelta(seconds=worker_settings().heartbeat_timeout),
             retry_policy=RETRIES,
         )
 
