@@ -241,6 +241,7 @@ async def test_a_run_that_was_reset_does_not_take_its_former_self_for_its_own_wr
         assert "note other" in str(stored.messages)
 
 
+@pytest.mark.long
 async def test_a_run_that_is_reset_to_before_it_continued_as_new(impatient: Client, start_world: Start) -> None:  # noqa: F811
     async with start_world(impatient) as world:
         run = latest(await world.start("careless-clerk", "note 1", interactive=True))
@@ -266,6 +267,7 @@ async def test_a_run_that_is_reset_to_before_it_continued_as_new(impatient: Clie
         assert noted(world, run)[-6:] == [f"again {n}" for n in range(2, 8)]
 
 
+@pytest.mark.long
 async def test_what_is_carried_in_vain_confuses_nobody(impatient: Client, start_world: Start) -> None:  # noqa: F811
     """A run that has too much open to continue as new goes on, on a worker that has to read its history."""
     async with start_world(impatient) as world:
@@ -291,6 +293,7 @@ async def test_what_is_carried_in_vain_confuses_nobody(impatient: Client, start_
         assert status.problem is None
 
 
+@pytest.mark.long
 async def test_a_long_prompt_is_not_carried_for_ever(impatient: Client, start_world: Start) -> None:  # noqa: F811
     async with start_world(impatient) as world:
         run = await world.start("clerk", "x" * 1_900_000, interactive=True)

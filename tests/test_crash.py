@@ -282,6 +282,7 @@ async def test_a_worker_that_stays_cut_off_stops(client: Client, queue: World, n
     assert (effects["model 1"], effects["work start 2"], effects["model 2"]) == (1, 1, 1)
 
 
+@pytest.mark.long
 async def test_the_server_is_killed_again_and_again(tmp_path: Path, workspace: Path) -> None:
     """Runs go on across five deaths of the server; what it had acknowledged is not done again."""
     server, counts = DevServer(tmp_path), Counts()
@@ -314,6 +315,7 @@ def patient_nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
         yield workers
 
 
+@pytest.mark.long
 async def test_a_rolling_restart_costs_no_attempt(queue: World, patient_nursery: Nursery) -> None:
     """Two workers are replaced one by one under 50 open runs, 20 of them in a turn.
 

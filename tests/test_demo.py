@@ -86,6 +86,7 @@ async def test_the_printed_command_decides(home: Path, env: Mapping[str, str], t
     assert left(home) == {"march.txt"}
 
 
+@pytest.mark.long
 async def test_ctrl_c_then_go_on_at_a_terminal(home: Path, env: Mapping[str, str], tmp_path: Path) -> None:
     """Ctrl-C ends everything that was started, and Ctrl-D decides nothing; the next one goes on with the same run.
 

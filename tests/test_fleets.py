@@ -16,6 +16,7 @@ from tests.processes import address_of, worker_process
 from tests.support import World, until
 
 
+@pytest.mark.long
 @pytest.mark.processes
 async def test_a_turn_goes_to_the_worker_that_has_its_agent(client: Client, workspace: Path, tmp_path: Path) -> None:
     """Half of them are offered to the worker that lacks it first; none is parked, and nobody has to send `retry`."""

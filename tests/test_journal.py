@@ -201,6 +201,7 @@ async def test_a_conversation_that_fits_only_compressed_goes_on(start_world: Sta
         assert len(await activities(run)) == 5
 
 
+@pytest.mark.long
 async def test_a_turn_of_very_many_replies_goes_on_in_further_activities(start_world: Start) -> None:
     """Strands recurses for each reply, which Python ends at some depth: each activity stays far below it."""
     async with start_world() as world:

@@ -350,6 +350,7 @@ def impatient_nursery(client: Client, workspace: Path) -> Iterator[Nursery]:
 NEWER = "written by a newer version of Abeyance (format 2; this worker knows 1)"
 
 
+@pytest.mark.long
 @pytest.mark.processes
 async def test_a_turn_that_an_older_worker_takes_over_goes_on_in_a_newer_one(
     queue: World, newer_nursery: Nursery, nursery: Nursery
@@ -382,6 +383,7 @@ async def _approvals(run: StartedRun) -> list[Any]:
     return found
 
 
+@pytest.mark.long
 @pytest.mark.processes
 async def test_a_run_that_an_older_worker_has_parked_goes_on_in_a_newer_one(
     queue: World, newer_nursery: Nursery, impatient_nursery: Nursery
@@ -409,6 +411,7 @@ async def test_a_run_that_an_older_worker_has_parked_goes_on_in_a_newer_one(
     assert [result["status"] for result in await tool_results(queue.client, run)] == ["error"]
 
 
+@pytest.mark.long
 @pytest.mark.processes
 async def test_a_run_whose_history_is_newer_waits_for_a_newer_worker(
     queue: World, newer_nursery: Nursery, nursery: Nursery

@@ -176,6 +176,7 @@ async def test_a_retry_policy_hands_over_nothing(start_world: Start) -> None:
         assert not counted(world.workspace, run)
 
 
+@pytest.mark.long
 async def test_a_record_whose_origin_cannot_be_read_parks_the_run(start_world: Start, client: Client) -> None:
     """Retention may have taken the execution before. Nothing is done until somebody can tell, and it can be aborted."""
     run, queue = f"forged-{uuid.uuid4().hex[:8]}", f"foreign-{uuid.uuid4().hex[:8]}"

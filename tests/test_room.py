@@ -38,6 +38,7 @@ async def connected(client: Client, settings: Settings, monkeypatch: pytest.Monk
     return await connect(settings)
 
 
+@pytest.mark.long
 async def test_a_message_of_five_megabytes(
     storage: Place, tmp_path: Path, start_world: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:

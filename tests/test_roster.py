@@ -59,6 +59,7 @@ async def test_workers_tell_what_they_have(
             await cli("start", "counted", "go", "--id", f"{run}-2")
 
 
+@pytest.mark.long
 async def test_another_queues_workers_do_not_count(client: Client, settings: Settings, tmp_path: Path) -> None:
     async with worker_process(client, settings, tmp_path / "w.log"):
 

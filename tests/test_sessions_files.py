@@ -39,6 +39,7 @@ async def test_of_two_processes_one_wins(tmp_path: Path) -> None:
             await writer.killed()
 
 
+@pytest.mark.long
 async def test_a_writer_that_is_killed_leaves_something_whole(tmp_path: Path) -> None:
     """kill -9 in the middle of writes, five times: the old or the new is there, and the next one can write at once."""
     sessions = Sessions(Place(tmp_path))

@@ -155,6 +155,7 @@ async def test_a_run_that_fails_leaves_its_session_as_it_was(
         assert await Sessions(place).load(name, "counted") == before
 
 
+@pytest.mark.long
 async def test_two_starts_at_once(start_world: Start, place: Place, name: str) -> None:
     """Both prompts are done once each, in one run or in two, and the session has all of them; STARTS times."""
     times = int(os.environ.get("STARTS", "30"))

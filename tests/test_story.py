@@ -190,6 +190,7 @@ async def test_a_hundred_long_questions_fit_into_the_result(start_world: Start) 
         assert (note.work.ran_count, len(note.work.ran)) == (100, MOST_RAN)
 
 
+@pytest.mark.long
 async def test_very_many_long_comments_do_not_keep_a_run_from_its_end(start_world: Start) -> None:
     """A result beyond 2 MiB would never be accepted: the latest decisions are in it, with what they decided."""
     async with start_world() as world:
