@@ -286,7 +286,7 @@ def _next_try(pending: PendingActivityInfo) -> str:
 
 
 def _stalled(description: WorkflowExecutionDescription, summary: RunSummary) -> list[Finding]:
-    """Whether a run that waits for nobody has no task that could bring it on.
+    """Report a run that waits for nobody, yet has no task left to move it forward.
 
     The SDK has been seen to end a workflow task with nothing in it when a query came while the one before failed.
     """

@@ -54,7 +54,7 @@ async def serving(client: Client, queue: str) -> list[Serving]:
         try:
             listed = await client.workflow_service.list_workers(request)
         except RPCError:
-            # Older servers do not know it, and others may not let everybody look. It only helps.
+            # Older servers lack this call, and some deny it. Do without: it only gives better hints.
             return []
         for worker in _alive(listed.workers_info, queue):
             found[worker.identity] = worker

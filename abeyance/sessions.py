@@ -269,7 +269,7 @@ def _key(name: str, agent: str) -> str:
 
 
 def _app_data(snapshot: Any) -> JsonObject:
-    """What programs keep beside a snapshot; empty if that is no object."""
+    """What programs keep beside a snapshot; empty if it is not an object."""
     app_data = snapshot.get("app_data") if isinstance(snapshot, dict) else None
     return app_data if isinstance(app_data, dict) else {}
 

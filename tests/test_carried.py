@@ -27,7 +27,7 @@ from activities.conversations import Conversations
 from tests.conftest import Start
 from tests.journal_agents import counted
 from tests.sessions import snapshot
-from tests.support import StartedRun, until
+from tests.support import StartedRun, World, until
 from tests.test_encryption import a_task_fails
 from tests.test_growing import TASK_DONE, _reset, executions, impatient, listening, noted  # noqa: F401 - a fixture
 from tests.test_room import connected
@@ -60,6 +60,21 @@ def latest(run: StartedRun) -> StartedRun:
     return StartedRun(run.handle._client.get_workflow_handle(run.id, result_type=RunResult))
 
 
+async def handed_on(client: Client, start_world: Start, *, begun: bool) -> tuple[World, StartedRun]:
+    """A waiting run in an execution that was handed over, `begun` by its first task or not; no worker is left."""
+    async with start_world(client) as world:
+        run = await world.start("file-manager-like", "go")
+        await run.reaches("waiting", approvals=1)
+    while True:
+        async with start_world(client, task_queue=world.settings.task_queue):
+            await grow(run)
+            run = latest(run)
+            if begun:
+                await until(partial(has_begun, run), what="the execution's first task")
+        if await has_begun(run) is begun:
+            return world, run
+
+
 @pytest.mark.parametrize("begun", [True, False], ids=["begun", "not begun"])
 async def test_what_a_newer_version_has_handed_on_waits_for_it(
     begun: bool,
@@ -70,17 +85,7 @@ async def test_what_a_newer_version_has_handed_on_waits_for_it(
     """An older worker decides nothing, no answer is lost, and what it left in the history can be replayed."""
     newer = formats.FORMAT + 1
     monkeypatch.setattr(formats, "FORMAT", newer)
-    async with start_world(impatient) as world:
-        run = await world.start("file-manager-like", "go")
-        await run.reaches("waiting", approvals=1)
-    while True:
-        async with start_world(impatient, task_queue=world.settings.task_queue):
-            await grow(run)
-            run = latest(run)
-            if begun:
-                await until(partial(has_begun, run), what="the execution's first task")
-        if await has_begun(run) is begun:
-            break
+    world, run = await handed_on(impatient, start_world, begun=begun)
     monkeypatch.setattr(formats, "FORMAT", newer - 1)
     await run.handle.signal("approve", 1)
     async with start_world(impatient, task_queue=world.settings.task_queue):
@@ -106,15 +111,7 @@ async def test_a_run_that_is_cancelled_before_its_past_is_known(
     """Whichever worker ends it, one of the other version tells how it ended."""
     versions = (formats.FORMAT + 1, formats.FORMAT)
     monkeypatch.setattr(formats, "FORMAT", versions[0])
-    async with start_world(impatient) as world:
-        run = await world.start("file-manager-like", "go")
-        await run.reaches("waiting", approvals=1)
-    while True:
-        async with start_world(impatient, task_queue=world.settings.task_queue):
-            await grow(run)
-            run = latest(run)
-        if not await has_begun(run):
-            break
+    world, run = await handed_on(impatient, start_world, begun=False)
     await run.handle.cancel()
     for version in versions if newer else versions[::-1]:
         monkeypatch.setattr(formats, "FORMAT", version)

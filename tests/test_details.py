@@ -32,6 +32,7 @@ from abeyance.ledger import Ledger
 from abeyance.markdown import code, encoded_size
 from abeyance.printable import one_line, printable
 from abeyance.runs import Runs
+from tests.conftest import Start
 from tests.support import StartedRun, World
 from workflows.details import MOST_DETAILS, current_details
 
@@ -328,3 +329,17 @@ async def test_the_server_serves_it_all(world: World) -> None:
 @settings(deadline=None)
 def test_a_size_is_what_a_browser_encodes(text: str) -> None:
     assert encoded_size(text) == len(quote(text, safe="!~*'()", errors="replace"))
+
+
+async def test_a_run_links_to_its_own_queries(start_world: Start) -> None:
+    """At the address that its worker was told, and to this execution."""
+    async with start_world(ui="http://ui.example:8233") as world:
+        started = await world.start("file-manager", "Delete a.txt", run="links to itself")
+        await started.reaches("waiting", approvals=1)
+        metadata: WorkflowMetadata = await started.handle.query(
+            "__temporal_workflow_metadata", result_type=WorkflowMetadata
+        )
+        execution = (await started.handle.describe()).run_id
+        page = f"http://ui.example:8233/namespaces/default/workflows/links%20to%20itself/{execution}/query"
+        assert f"[query `status`]({page})" in metadata.current_details
+        await started.handle.terminate()
